@@ -1,0 +1,78 @@
+"""One node's local state as a sequence of change sets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from kpng.model import ChangeSet, LocalService, ServiceChange, ServiceKey
+from kpng.store import EMPTY, Snapshot, Store
+
+from .answers import localize
+
+
+class LocalView:
+    """What one node must do, following the store at its reader's pace.
+
+    Holds nothing but the snapshot it last reported and the node's zone then, so a slow reader's changes
+    collapse. Not to be read by two tasks at once.
+    """
+
+    def __init__(self, store: Store, node: str) -> None:
+        self._store = store
+        self._node = node
+        self._snapshot = EMPTY
+        self._zone = ""
+        self._started = False
+
+    @property
+    def node(self) -> str:
+        return self._node
+
+    async def next(self) -> ChangeSet:
+        """Wait for the next change set. The first is ``full`` and comes also for an empty cluster; later
+        ones are never empty."""
+        while True:
+            snapshot = await self._store.newer(self._snapshot)
+            changes = self.advance(snapshot)
+            if changes is not None:
+                return changes
+
+    def advance(self, snapshot: Snapshot) -> ChangeSet | None:
+        """Move on to a newer complete snapshot; return what differs, or None if nothing does."""
+        zone = self._zone_in(snapshot)
+        if zone == self._zone:
+            keys = self._store.changed(self._snapshot, snapshot)
+        else:  # the node moved: every service may have another answer
+            keys = sorted({*self._snapshot.services, *snapshot.services})
+        changes = {}
+        for key in keys:
+            change = ServiceChange(self._answer(self._snapshot, key, self._zone), self._answer(snapshot, key, zone))
+            if _differs(change):
+                changes[key] = change
+        first = not self._started
+        self._snapshot, self._zone, self._started = snapshot, zone, True
+        return ChangeSet(changes, full=first) if changes or first else None
+
+    def _zone_in(self, snapshot: Snapshot) -> str:
+        node = snapshot.nodes.get(self._node)
+        return node.zone if node else ""
+
+    def _answer(self, snapshot: Snapshot, key: ServiceKey, zone: str) -> LocalService | None:
+        record = snapshot.services.get(key)
+        return localize(record, self._node, zone) if record else None
+
+
+def _differs(change: ServiceChange) -> bool:
+    old, new = change.old, change.new
+    if old is new:
+        return False
+    if old is None or new is None:
+        return True
+    return old.service != new.service or old.endpoints != new.endpoints
+
+
+async def change_sets(store: Store, node: str) -> AsyncIterator[ChangeSet]:
+    """The change sets of one node, without end."""
+    view = LocalView(store, node)
+    while True:
+        yield await view.next()

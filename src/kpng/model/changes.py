@@ -1,0 +1,76 @@
+"""Local state and its change sets: what a backend is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from msgspec import Struct
+
+from .endpoint import Endpoint
+from .service import Service, ServiceKey
+
+
+class LocalService(Struct, frozen=True, eq=False, weakref=True):
+    """A service and the endpoints that one node may use for it, by endpoint key.
+
+    Identity, not value, compares: nodes with the same answer share one object, so that what is derived
+    from it (its bytes, say) can be made once. The endpoint key is unique within the service, stable while
+    the endpoint lives, and different for the two families of a dual-stack pod.
+    """
+
+    service: Service
+    endpoints: Mapping[str, Endpoint]
+
+
+class ServiceChange(Struct, frozen=True):
+    """One service before and after. ``old`` is None where it is new, ``new`` is None where it is gone."""
+
+    old: LocalService | None
+    new: LocalService | None
+
+    @property
+    def service_changed(self) -> bool:
+        """Whether the service itself, not only its endpoints, is new or different."""
+        return self.new is not None and (self.old is None or self.old.service != self.new.service)
+
+    def endpoints_set(self) -> Iterator[tuple[str, Endpoint]]:
+        """Endpoints that are new or different, in key order."""
+        if self.new is None:
+            return
+        before: Mapping[str, Endpoint] = self.old.endpoints if self.old else {}
+        for key in sorted(self.new.endpoints):
+            endpoint = self.new.endpoints[key]
+            if before.get(key) != endpoint:
+                yield key, endpoint
+
+    def endpoints_deleted(self) -> Iterator[str]:
+        """Keys of endpoints that are gone, in descending order."""
+        if self.old is None:
+            return
+        after: Mapping[str, Endpoint] = self.new.endpoints if self.new else {}
+        yield from (key for key in sorted(self.old.endpoints, reverse=True) if key not in after)
+
+
+class ChangeSet(Struct, frozen=True):
+    """The smallest unit handed on: applied whole or not at all.
+
+    ``changes`` names each service that differs, in no particular order. ``full`` marks the first change set
+    of a backend's life: together its changes are the whole desired state, so what is not in it must go.
+    """
+
+    changes: Mapping[ServiceKey, ServiceChange]
+    full: bool = False
+
+    def then(self, later: ChangeSet) -> ChangeSet:
+        """This change set and a later one as one; services that end as they began fall out."""
+        if later.full:
+            return later
+        merged = dict(self.changes)
+        for key, change in later.changes.items():
+            earlier = merged.get(key)
+            old = earlier.old if earlier else change.old
+            if old is None and change.new is None and not self.full:
+                del merged[key]
+            else:
+                merged[key] = ServiceChange(old, change.new)
+        return ChangeSet(merged, self.full)

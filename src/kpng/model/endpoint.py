@@ -1,0 +1,81 @@
+"""Endpoints: as the cluster has them (`EndpointInfo`) and as one node may use them (`Endpoint`)."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from .addresses import Family, IPSet
+from .service import PortMapping, Protocol, ServiceKey
+
+
+class EndpointPort(Struct, frozen=True, gc=False, omit_defaults=True):
+    """A port that an endpoint really listens on; ``name`` is the *service* port's name (EndpointSlice rule)."""
+
+    name: str
+    port: int
+    protocol: Protocol = Protocol.TCP
+
+
+class Scopes(Struct, frozen=True, gc=False):
+    """For which traffic a node may use an endpoint: internal (cluster IPs), external (everything else)."""
+
+    internal: bool = True
+    external: bool = True
+
+
+class Endpoint(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """One endpoint as one node sees it (local state): already chosen, nothing left to decide.
+
+    ``ports`` empty means that the endpoint came without ports (a Go kpng state file): then the service's
+    own target port holds. ``local``: it runs on this node.
+    """
+
+    addresses: IPSet
+    ports: tuple[EndpointPort, ...] = ()
+    scopes: Scopes = Scopes()
+    local: bool = False
+    hostname: str = ""
+
+    def port_for(self, mapping: PortMapping) -> int:
+        """The port number this endpoint serves ``mapping`` on; 0 if it does not."""
+        return resolve_port(self.ports, mapping)
+
+
+def resolve_port(ports: tuple[EndpointPort, ...], mapping: PortMapping) -> int:
+    """Match by name and protocol, never by number (EndpointSlice API); see `Endpoint.ports` for the empty case."""
+    if not ports:
+        return mapping.target_port or (0 if mapping.target_port_name else mapping.port)
+    for port in ports:
+        if port.name == mapping.name and port.protocol == mapping.protocol:
+            return port.port
+    return 0
+
+
+class EndpointInfo(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """One endpoint as the cluster has it (global state), from one source (an EndpointSlice, a state file).
+
+    Readiness, as the EndpointSlice API defines it with its defaults applied: ``ready``; ``serving`` and
+    ``terminating`` (KEP-1669). ``zone_hints`` and ``node_hints``: see KEP-2433 and KEP-3015, sorted.
+    """
+
+    addresses: IPSet
+    ports: tuple[EndpointPort, ...] = ()
+    hostname: str = ""
+    pod_name: str = ""
+    node: str = ""
+    zone: str = ""
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    zone_hints: tuple[str, ...] = ()
+    node_hints: tuple[str, ...] = ()
+
+    def has_family(self, family: Family) -> bool:
+        return bool(self.addresses.family(family))
+
+
+class EndpointSource(Struct, frozen=True, gc=False):
+    """All endpoints of one source, of one service. The unit in which endpoints are set and deleted."""
+
+    service: ServiceKey
+    endpoints: tuple[EndpointInfo, ...]

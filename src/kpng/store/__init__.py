@@ -1,0 +1,7 @@
+"""The global store: transactions, revisions, what changed since, readers at their own pace."""
+
+from .snapshot import EMPTY, Kind, ServiceRecord, Snapshot
+from .store import Store
+from .transaction import Transaction
+
+__all__ = ["EMPTY", "Kind", "ServiceRecord", "Snapshot", "Store", "Transaction"]
