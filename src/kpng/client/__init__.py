@@ -1,0 +1,1 @@
+"""The gRPC side of kpng that watches another kpng."""
