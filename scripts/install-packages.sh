@@ -1,0 +1,22 @@
+#!/bin/sh
+# Installs the Debian packages that the demo and the tests use, if they are missing. Says what it installs.
+set -eu
+
+# command it provides : package
+wanted="nft:nftables ip:iproute2 conntrack:conntrack openssl:openssl"
+
+missing=""
+for pair in $wanted; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null 2>&1 || [ "$(id -u)" != 0 ]; then
+    echo "setup: please install:$missing (needed for the lab and the data-path tests)" >&2
+    exit 0
+fi
+echo "setup: installing Debian packages:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing >/dev/null

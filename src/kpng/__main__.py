@@ -1,0 +1,5 @@
+"""``python -m kpng``."""
+
+from kpng.cli import main
+
+main()

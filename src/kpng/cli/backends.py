@@ -1,0 +1,67 @@
+"""Backends as commands: ``to-NAME`` for every installed one, imported only when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import click
+
+from kpng.backends import Backend, backend_names, load_backend, run_backend
+from kpng.model import ChangeSet, UserError
+
+from .options import node_name
+from .running import UserMistake
+
+ChangeSets = Callable[[str], AsyncIterator[ChangeSet]]
+"""Given a node's name, its change sets."""
+
+RunBackend = Callable[[ChangeSets], Coroutine[Any, Any, None]]
+"""What a backend command returns."""
+
+PREFIX = "to-"
+
+
+class BackendGroup(click.Group):
+    """A group whose subcommands are the installed backends."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *(PREFIX + name for name in backend_names())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = cmd_name.removeprefix(PREFIX)
+        if not cmd_name.startswith(PREFIX) or name not in backend_names():
+            return super().get_command(ctx, cmd_name)
+        try:
+            return backend_command(cmd_name, load_backend(name))
+        except UserError as error:
+            if ctx.resilient_parsing:
+                return None
+            raise UserMistake(str(error)) from None
+
+
+def backend_command(name: str, backend: type[Backend]) -> click.Command:
+    """The command of one backend: its own options, and those that all have."""
+
+    @click.pass_context
+    def start(ctx: click.Context, node_name: str | None, once: bool, **options: Any) -> RunBackend:
+        return _runner(ctx, node_name, once, backend, options)
+
+    common = (
+        click.Option(
+            ["--node-name"], metavar="NAME", help="Which node this is. [default: the host name, in lower case]"
+        ),
+        click.Option(["--once"], is_flag=True, help="End after the first state has been applied."),
+    )
+    return click.Command(name, params=[*backend.options, *common], callback=start, help=backend.help)
+
+
+def _runner(
+    ctx: click.Context, given_name: str | None, once: bool, backend: type[Backend], options: dict[str, Any]
+) -> RunBackend:
+    node = node_name(ctx, given_name)
+
+    async def run(change_sets: ChangeSets) -> None:
+        await run_backend(backend(**options), change_sets(node), once=once)
+
+    return run

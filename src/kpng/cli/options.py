@@ -1,0 +1,55 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from kpng.wire.tls import client_context, server_context
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_API = "127.0.0.1:12090"
+_PATH = click.Path(dir_okay=False)
+
+
+def api_options(command: F) -> F:
+    """``--api`` and ``--api-client-tls-*``: which kpng API to watch."""
+    for option in (
+        click.option("--api-client-tls-ca", type=_PATH, help="CA that signed the server's certificate."),
+        click.option("--api-client-tls-crt", type=_PATH, help="Our certificate, for mutual TLS."),
+        click.option("--api-client-tls-key", type=_PATH, help="The key of our certificate."),
+        click.option(
+            "--api",
+            default=DEFAULT_API,
+            show_default=True,
+            metavar="ADDRESS",
+            help="The kpng API to watch: HOST:PORT or unix:///PATH.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def node_name_option(command: F) -> F:
+    return click.option(
+        "--node-name", metavar="NAME", help="Which node this is. [default: the host name, in lower case]"
+    )(command)
+
+
+def node_name(ctx: click.Context, given: str | None) -> str:
+    """The node's name: as given to the backend, else to ``local``/``to-local``, else the host's."""
+    name = given or (ctx.parent.params.get("node_name") if ctx.parent else None) or socket.gethostname()
+    return str(name).strip().lower()
+
+
+def client_tls(key: str | None, crt: str | None, ca: str | None) -> ssl.SSLContext | None:
+    return client_context(key, crt, ca) if key or crt or ca else None
+
+
+def server_tls(key: str | None, crt: str | None, ca: str | None) -> ssl.SSLContext | None:
+    return server_context(key, crt, ca) if key or crt or ca else None

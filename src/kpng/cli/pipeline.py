@@ -1,0 +1,78 @@
+"""``SOURCE SINK [+ SINK ...]``: one source fills the store, any number of sinks take it on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import click
+
+from kpng.localize import Auditor
+from kpng.model import ProblemLog
+from kpng.sources import Source
+from kpng.store import Store
+
+from .running import run_to_end
+
+Sink = Callable[[Store], Coroutine[Any, Any, None]]
+"""What a sink command returns: takes the store on until cancelled, or until it is done (``--once``)."""
+
+SEPARATOR = "+"
+_MORE_SINKS = "kpng.more_sinks"
+
+
+class PipelineGroup(click.Group):
+    """A source's command: its subcommands are sinks, separated by ``+``. Its callback returns the source,
+    and so gets a `ProblemLog` as its first argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        segments = list(split_sinks(args))
+        if ctx.resilient_parsing:  # completion looks at the last sink only
+            return super().parse_args(ctx, segments[-1])
+        ctx.meta[_MORE_SINKS] = segments[1:]
+        return super().parse_args(ctx, segments[0])
+
+    def invoke(self, ctx: click.Context) -> None:
+        with ctx:
+            problems = ctx.obj = ProblemLog()
+            sinks: list[Sink] = [super().invoke(ctx)]
+            sinks += [self._invoke_sink(ctx, words) for words in ctx.meta[_MORE_SINKS]]
+            source: Source = ctx.meta["kpng.source"]
+        run_to_end(pipeline(source, sinks, problems))
+
+    def _invoke_sink(self, ctx: click.Context, words: list[str]) -> Any:
+        if not words:
+            ctx.fail(f"a sink must follow {SEPARATOR!r}")
+        name, command, rest = self.resolve_command(ctx, words)
+        assert command is not None
+        with command.make_context(name, rest, parent=ctx) as sub:
+            return command.invoke(sub)
+
+
+def split_sinks(args: Sequence[str]) -> Iterator[list[str]]:
+    """Split the words at each ``+``."""
+    segment: list[str] = []
+    for is_separator, words in groupby(args, SEPARATOR.__eq__):
+        if not is_separator:
+            segment = list(words)
+            continue
+        for _ in words:
+            yield segment
+            segment = []
+    yield segment
+
+
+async def pipeline(source: Source, sinks: Sequence[Sink], problems: ProblemLog) -> None:
+    """Run until every sink is done. A source that ends (standard input) leaves its state standing."""
+    store = Store()
+    async with asyncio.TaskGroup() as group:
+        background = [
+            group.create_task(source.run(store)),
+            group.create_task(Auditor(store, problems).run()),
+        ]
+        working = [group.create_task(sink(store)) for sink in sinks]
+        await asyncio.wait(working)
+        for task in background:
+            task.cancel()

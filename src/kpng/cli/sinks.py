@@ -1,0 +1,117 @@
+"""Sinks as commands: ``to-api``, ``to-file``, ``to-local``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+
+import click
+
+from kpng.localize import change_sets
+from kpng.server import ApiServer
+from kpng.sinks import write_state_file
+from kpng.store import Store
+
+from .backends import BackendGroup, RunBackend
+from .options import node_name_option, server_tls
+from .pipeline import Sink
+
+log = logging.getLogger(__name__)
+
+_PATH = click.Path(dir_okay=False)
+
+
+@click.command("to-api")
+@click.option(
+    "--listen",
+    default="tcp://:12090",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Where to serve: tcp://HOST:PORT (HOST may be left out) or unix:///PATH.",
+)
+@click.option("--local-api/--no-local-api", default=True, show_default=True, help="Serve nodes' local state.")
+@click.option(
+    "--globalv1-api/--no-globalv1-api", default=True, show_default=True, help="Serve the global state (relays)."
+)
+@click.option("--listen-tls-key", type=_PATH, help="The key of the server's certificate.")
+@click.option("--listen-tls-crt", type=_PATH, help="The server's certificate.")
+@click.option("--listen-tls-ca", type=_PATH, help="CA that signed the certificates that clients must present.")
+def to_api(
+    listen: str,
+    local_api: bool,
+    globalv1_api: bool,
+    listen_tls_key: str | None,
+    listen_tls_crt: str | None,
+    listen_tls_ca: str | None,
+) -> Sink:
+    """Serve the state over gRPC: to node agents (`kpng local`) and to relays (`kpng api`).
+
+    \b
+    kpng kube to-api
+    kpng kube to-api --listen unix:///run/kpng.sock
+    kpng api --api brain:12090 to-api --listen tcp://:12091
+    """
+    tls = server_tls(listen_tls_key, listen_tls_crt, listen_tls_ca)
+
+    async def serve(store: Store) -> None:
+        await _serve(ApiServer(store, local_api=local_api, global_api=globalv1_api), listen, tls)
+
+    return serve
+
+
+async def _serve(server: ApiServer, listen: str, tls: ssl.SSLContext | None) -> None:
+    address = await server.listen(listen, tls)
+    log.info("serving on %s", address, extra={"event": "serving", "address": address})
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await server.close()
+
+
+@click.command("to-file")
+@click.option(
+    "--output",
+    "-o",
+    default="global-state.yaml",
+    show_default=True,
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="The file to write, each time whole and atomically; '-' for standard output.",
+)
+def to_file(output: str) -> Sink:
+    """Write the whole global state to a file at every change; `kpng file -i` reads it.
+
+    \b
+    kpng kube to-file -o global-state.yaml
+    """
+
+    async def write(store: Store) -> None:
+        await write_state_file(store, output)
+
+    return write
+
+
+class LocalSinkGroup(BackendGroup):
+    """``to-local``: turns a backend's command into a sink."""
+
+    def invoke(self, ctx: click.Context) -> Sink:
+        run: RunBackend = super().invoke(ctx)
+
+        async def feed(store: Store) -> None:
+            await run(lambda node: change_sets(store, node))
+
+        return feed
+
+
+@click.group("to-local", cls=LocalSinkGroup)
+@node_name_option
+def to_local(node_name: str | None) -> None:
+    """Drive a backend in this process, with what this node must do.
+
+    \b
+    kpng kube to-local to-nft
+    kpng file -i state.yaml to-local to-print --output yaml
+    """
+
+
+SINKS: tuple[click.Command, ...] = (to_api, to_file, to_local)
