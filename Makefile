@@ -20,7 +20,7 @@ check: setup  ## Style, types, imports between rooms, sizes
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-timing
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/check_sizes.py
 
 setup: $(STAMP)

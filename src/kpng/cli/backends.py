@@ -44,7 +44,7 @@ def backend_command(name: str, backend: type[Backend]) -> click.Command:
     """The command of one backend: its own options, and those that all have."""
 
     @click.pass_context
-    def start(ctx: click.Context, node_name: str | None, once: bool, **options: Any) -> RunBackend:
+    def start(ctx: click.Context, /, node_name: str | None, once: bool, **options: Any) -> RunBackend:
         return _runner(ctx, node_name, once, backend, options)
 
     common = (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
-from kpng.wire.tls import client_context, server_context
+from kpng.wire.tls import client_context
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,9 +47,7 @@ def node_name(ctx: click.Context, given: str | None) -> str:
     return str(name).strip().lower()
 
 
-def client_tls(key: str | None, crt: str | None, ca: str | None) -> ssl.SSLContext | None:
-    return client_context(key, crt, ca) if key or crt or ca else None
-
-
-def server_tls(key: str | None, crt: str | None, ca: str | None) -> ssl.SSLContext | None:
-    return server_context(key, crt, ca) if key or crt or ca else None
+def api_connection(params: Mapping[str, Any]) -> tuple[str, ssl.SSLContext | None]:
+    """The address and TLS context that `api_options` describe; TLS if any of its files is given."""
+    key, crt, ca = (params[f"api_client_tls_{part}"] for part in ("key", "crt", "ca"))
+    return params["api"], client_context(key, crt, ca)

@@ -12,9 +12,10 @@ from kpng.localize import change_sets
 from kpng.server import ApiServer
 from kpng.sinks import write_state_file
 from kpng.store import Store
+from kpng.wire.tls import server_context
 
 from .backends import BackendGroup, RunBackend
-from .options import node_name_option, server_tls
+from .options import node_name_option
 from .pipeline import Sink
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def to_api(
     kpng kube to-api --listen unix:///run/kpng.sock
     kpng api --api brain:12090 to-api --listen tcp://:12091
     """
-    tls = server_tls(listen_tls_key, listen_tls_crt, listen_tls_ca)
+    tls = server_context(listen_tls_key, listen_tls_crt, listen_tls_ca)
 
     async def serve(store: Store) -> None:
         await _serve(ApiServer(store, local_api=local_api, global_api=globalv1_api), listen, tls)

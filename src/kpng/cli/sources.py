@@ -10,7 +10,7 @@ from kpng.sources.api import ApiSource
 from kpng.sources.file import FileSource
 
 from .backends import BackendGroup, RunBackend
-from .options import api_options, client_tls, node_name_option
+from .options import api_connection, api_options, node_name_option
 from .pipeline import PipelineGroup
 from .running import run_to_end
 from .sinks import SINKS
@@ -45,15 +45,13 @@ def file(path: str, service_proxy_name: str) -> None:
 
 @click.group("api", cls=PipelineGroup)
 @api_options
-def api(
-    api: str, api_client_tls_key: str | None, api_client_tls_crt: str | None, api_client_tls_ca: str | None
-) -> None:
+def api(**options: str | None) -> None:
     """Take the global state from another kpng: a relay, or a tree of them.
 
     \b
     kpng api --api brain:12090 to-api --listen tcp://:12091
     """
-    _use(ApiSource(api, client_tls(api_client_tls_key, api_client_tls_crt, api_client_tls_ca)))
+    _use(ApiSource(*api_connection(options)))
 
 
 class LocalGroup(BackendGroup):
@@ -61,9 +59,8 @@ class LocalGroup(BackendGroup):
 
     def invoke(self, ctx: click.Context) -> None:
         run: RunBackend = super().invoke(ctx)
-        options = ctx.params
-        tls = client_tls(options["api_client_tls_key"], options["api_client_tls_crt"], options["api_client_tls_ca"])
-        run_to_end(run(lambda node: watch_local(options["api"], node, tls)))
+        address, tls = api_connection(ctx.params)
+        run_to_end(run(lambda node: watch_local(address, node, tls)))
 
 
 @click.group("local", cls=LocalGroup)
