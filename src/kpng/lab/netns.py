@@ -23,7 +23,8 @@ class CommandError(RuntimeError):
 
 def run(argv: Sequence[str], *, stdin: str | None = None) -> str:
     """Run a command to its end and return its standard output. Raises `CommandError`."""
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
+    # A process group of its own: Ctrl-C at the terminal ends us, who then clean up, not half a command.
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, process_group=0)
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
         raise CommandError(f"{' '.join(argv)}: exit {done.returncode}: {said}")
@@ -63,6 +64,9 @@ class Namespace:
         run(["ip", "netns", "delete", self.name])
 
     def pids(self) -> list[int]:
+        """The processes inside; none if the name stands for the namespace we are in ourselves."""
+        if os.path.samefile(self.path, "/proc/self/ns/net"):
+            return []
         return [int(pid) for pid in run(["ip", "netns", "pids", self.name]).split() if int(pid) != os.getpid()]
 
     def kill(self, number: signal.Signals, seconds: float = 5.0) -> None:
@@ -90,8 +94,12 @@ class Namespace:
 
     def call(self, function: Callable[[], T]) -> T:
         """Call a function in a thread that has entered the namespace; sockets it makes stay inside."""
-        with ThreadPoolExecutor(max_workers=1, initializer=self._enter) as executor:
+        with self.executor() as executor:
             return executor.submit(function).result()
+
+    def executor(self) -> ThreadPoolExecutor:
+        """One thread that has entered the namespace, for many calls. Shut it down after use."""
+        return ThreadPoolExecutor(max_workers=1, initializer=self._enter)
 
     def _enter(self) -> None:
         with open(self.path, "rb") as handle:
