@@ -19,18 +19,25 @@ class LocalView:
 
     def __init__(self, store: Store, node: str) -> None:
         self._store = store
-        self._node = node
+        self._node = self._asked = node
         self._snapshot = EMPTY
         self._zone = ""
         self._started = False
 
     @property
     def node(self) -> str:
-        return self._node
+        return self._asked
+
+    def follow(self, node: str) -> None:
+        """From now on be this node; the next change set holds what differs between the two."""
+        self._asked = node
 
     async def next(self) -> ChangeSet:
         """Wait for the next change set. The first is ``full`` and comes also for an empty cluster; later
         ones are never empty."""
+        changes = self.advance(self._snapshot) if self._started and self._asked != self._node else None
+        if changes is not None:
+            return changes
         while True:
             snapshot = await self._store.newer(self._snapshot)
             changes = self.advance(snapshot)
@@ -39,36 +46,29 @@ class LocalView:
 
     def advance(self, snapshot: Snapshot) -> ChangeSet | None:
         """Move on to a newer complete snapshot; return what differs, or None if nothing does."""
-        zone = self._zone_in(snapshot)
-        if zone == self._zone:
+        node, zone = self._asked, self._zone_in(snapshot)
+        if (node, zone) == (self._node, self._zone):
             keys = self._store.changed(self._snapshot, snapshot)
-        else:  # the node moved: every service may have another answer
+        else:  # the node moved, or is another: every service may have another answer
             keys = sorted({*self._snapshot.services, *snapshot.services})
         changes = {}
         for key in keys:
-            change = ServiceChange(self._answer(self._snapshot, key, self._zone), self._answer(snapshot, key, zone))
-            if _differs(change):
+            old = _answer(self._snapshot, key, self._node, self._zone)
+            change = ServiceChange(old, _answer(snapshot, key, node, zone))
+            if change.differs:
                 changes[key] = change
         first = not self._started
-        self._snapshot, self._zone, self._started = snapshot, zone, True
+        self._snapshot, self._node, self._zone, self._started = snapshot, node, zone, True
         return ChangeSet(changes, full=first) if changes or first else None
 
     def _zone_in(self, snapshot: Snapshot) -> str:
-        node = snapshot.nodes.get(self._node)
+        node = snapshot.nodes.get(self._asked)
         return node.zone if node else ""
 
-    def _answer(self, snapshot: Snapshot, key: ServiceKey, zone: str) -> LocalService | None:
-        record = snapshot.services.get(key)
-        return localize(record, self._node, zone) if record else None
 
-
-def _differs(change: ServiceChange) -> bool:
-    old, new = change.old, change.new
-    if old is new:
-        return False
-    if old is None or new is None:
-        return True
-    return old.service != new.service or old.endpoints != new.endpoints
+def _answer(snapshot: Snapshot, key: ServiceKey, node: str, zone: str) -> LocalService | None:
+    record = snapshot.services.get(key)
+    return localize(record, node, zone) if record else None
 
 
 async def change_sets(store: Store, node: str) -> AsyncIterator[ChangeSet]:

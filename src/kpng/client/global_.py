@@ -1,0 +1,124 @@
+"""Watching the whole cluster's state."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from kpng.model import EndpointInfo, Node, ProblemLog, Service, ServiceKey
+from kpng.wire.endpoint import endpoint_info_from_wire
+from kpng.wire.lenient import Faults
+from kpng.wire.node import node_from_wire
+from kpng.wire.ops import GLOBAL_WATCH
+from kpng.wire.paths import GlobalPath
+from kpng.wire.proto import globalv1_pb2 as globalv1
+from kpng.wire.proto import localv1_pb2 as localv1
+from kpng.wire.service import service_from_wire
+
+from .problems import SeenProblems
+from .rounds import follow
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+
+async def watch_global(
+    address: str, tls: ssl.SSLContext | None = None, *, problems: ProblemLog | None = None
+) -> AsyncGenerator[GlobalRound, None]:
+    """The global state of the kpng API at ``address``, round by round, without end."""
+    seen = SeenProblems(problems or ProblemLog())
+    request = globalv1.GlobalWatchReq().SerializeToString()
+    rounds = follow(address, GLOBAL_WATCH, request, lambda: GlobalRound(seen, address), tls)
+    async with aclosing(rounds):
+        async for collected in rounds:
+            if collected.whole:
+                seen.complete()
+            yield collected
+
+
+class GlobalRound:
+    """One round's ops, decoded. None: deleted, or nothing that can be used.
+
+    ``whole``: this is all there is. Endpoints are by (service, source), then by their path's last part.
+    """
+
+    def __init__(self, problems: SeenProblems, origin: str = "") -> None:
+        self.whole = False
+        self.services: dict[ServiceKey, Service | None] = {}
+        self.endpoints: dict[tuple[ServiceKey, str], dict[str, EndpointInfo | None]] = {}
+        self.nodes: dict[str, Node | None] = {}
+        self._problems = problems
+        self._origin = origin
+
+    def reset(self) -> None:
+        self.whole = True
+        self.services.clear()
+        self.endpoints.clear()
+        self.nodes.clear()
+        self._problems.reset()
+
+    def set(self, kind: int, path: str, value: bytes) -> None:
+        self._put(kind, path, value)
+
+    def delete(self, kind: int, path: str) -> None:
+        self._put(kind, path, None)
+
+    def _put(self, kind: int, text: str, value: bytes | None) -> None:
+        path = GlobalPath.parse(text)
+        if path is None:
+            faults = Faults(f"Object {text}", self._origin)
+            faults.add("", "not a path of the global state")
+            self._problems.note(faults)
+        elif kind == localv1.GlobalServiceInfos:
+            self._put_service(path, value)
+        elif kind == localv1.GlobalEndpointInfos:
+            self._put_endpoint(path, value)
+        elif kind == localv1.GlobalNodeInfos:
+            self._put_node(path, value)
+
+    def _put_service(self, path: GlobalPath, value: bytes | None) -> None:
+        faults = Faults(f"Service {path.namespace}/{path.name}", self._origin)
+        key = ServiceKey(path.namespace, path.name)
+        service = _decode(globalv1.ServiceInfo, value, faults, _service)
+        if service and service.key != key:
+            faults.add("metadata.name", f"says that it is {service.key}")
+            service = None
+        self.services[key] = service
+        self._problems.note(faults)
+
+    def _put_endpoint(self, path: GlobalPath, value: bytes | None) -> None:
+        if not path.name:  # the Go kpng's index by source: each endpoint comes once more, under its service
+            return
+        faults = Faults(f"Endpoint {path.namespace}/{path.name}/{path.source}/{path.key}", self._origin)
+        group = (ServiceKey(path.namespace, path.name), path.source)
+        info = _decode(globalv1.EndpointInfo, value, faults, endpoint_info_from_wire)
+        self.endpoints.setdefault(group, {})[path.key] = info
+        self._problems.note(faults)
+
+    def _put_node(self, path: GlobalPath, value: bytes | None) -> None:
+        faults = Faults(f"Node {path.name}", self._origin)
+        node = _decode(globalv1.NodeInfo, value, faults, _node)
+        if node and node.name != path.name:
+            faults.add("metadata.name", f"says that it is {node.name}")
+            node = None
+        self.nodes[path.name] = node
+        self._problems.note(faults)
+
+
+def _decode(
+    kind: type[M], value: bytes | None, faults: Faults, convert: Callable[[M, Faults], T | None]
+) -> T | None:
+    message = faults.message(kind, value) if value is not None else None
+    return convert(message, faults) if message is not None else None
+
+
+def _service(message: globalv1.ServiceInfo, faults: Faults) -> Service | None:
+    return service_from_wire(message.Service, faults)
+
+
+def _node(message: globalv1.NodeInfo, faults: Faults) -> Node | None:
+    return node_from_wire(message.Node, faults)

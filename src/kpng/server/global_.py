@@ -1,0 +1,46 @@
+"""The service ``globalv1.Sets``: the whole cluster's state, for relays."""
+
+from __future__ import annotations
+
+from kpng.store import EMPTY, Snapshot, Store
+from kpng.wire.ops import RESET, SYNC
+
+from .global_frames import record_change, round_buffers
+from .grpc import ServerCall
+from .steps import in_steps, send_all
+
+
+class GlobalSets:
+    """Serves any number of watchers from one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.watchers = 0
+        """How many there are now."""
+
+    async def watch(self, call: ServerCall) -> None:
+        """Serve one watcher (see globalv1.proto for the conversation); cancelled when it goes away."""
+        self.watchers += 1
+        try:
+            await self._converse(call)
+        finally:
+            self.watchers -= 1
+
+    async def _converse(self, call: ServerCall) -> None:
+        seen = EMPTY
+        while await call.receive() is not None:
+            first = seen is EMPTY
+            if first:
+                await call.send([RESET])
+            buffers: list[bytes] = []
+            while seen is EMPTY or not (buffers or first):
+                newest = await self._store.newer(seen)
+                buffers = await self._difference(seen, newest)
+                seen = newest
+            await send_all(call, [*buffers, SYNC])
+
+    async def _difference(self, old: Snapshot, new: Snapshot) -> list[bytes]:
+        keys = self._store.changed(old, new)
+        records = await in_steps(record_change(key, old.services.get(key), new.services.get(key)) for key in keys)
+        nodes = {name: new.nodes.get(name) for name in self._store.changed_nodes(old, new)}
+        return await in_steps(round_buffers(nodes, records))

@@ -1,0 +1,63 @@
+"""The service ``localv1.Sets``: each watcher gets its node's local state, round by round."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from kpng.localize import LocalView, localize
+from kpng.model import ChangeSet
+from kpng.store import EMPTY, Snapshot, Store
+from kpng.wire.grpc import GrpcError, GrpcStatus
+from kpng.wire.ops import RESET, SYNC
+from kpng.wire.proto import localv1_pb2 as localv1
+
+from .grpc import ServerCall
+from .local_frames import ChangeEncoder, round_buffers
+from .steps import in_steps, send_all
+
+
+class LocalSets:
+    """Serves any number of watchers from one store. What they have in common is computed and encoded once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.encoder = ChangeEncoder()
+        self.watchers = 0
+        """How many there are now."""
+
+    async def watch(self, call: ServerCall) -> None:
+        """Serve one watcher (see localv1.proto for the conversation); cancelled when it goes away."""
+        self.watchers += 1
+        try:
+            await self._converse(call)
+        finally:
+            self.watchers -= 1
+
+    async def _converse(self, call: ServerCall) -> None:
+        request = await call.receive()
+        if request is None:
+            return
+        view = LocalView(self._store, _node_name(request))
+        await call.send([RESET])
+        await self._localize(await self._store.newer(EMPTY), view.node)
+        while request is not None:
+            view.follow(_node_name(request))
+            await self._send(call, await view.next())
+            request = await call.receive()
+
+    async def _localize(self, snapshot: Snapshot, node: str) -> None:
+        """Have all answers made, in steps, so that the view's first change set finds them."""
+        known = snapshot.nodes.get(node)
+        zone = known.zone if known else ""
+        await in_steps(localize(record, node, zone) for record in snapshot.services.values())
+
+    async def _send(self, call: ServerCall, changes: ChangeSet) -> None:
+        frames = await in_steps(self.encoder.frames(key, change) for key, change in changes.changes.items())
+        await send_all(call, [*round_buffers(frames), SYNC])
+
+
+def _node_name(request: bytes) -> str:
+    try:
+        return localv1.WatchReq.FromString(request).NodeName
+    except DecodeError:
+        raise GrpcError(GrpcStatus.INVALID_ARGUMENT, "not a localv1.WatchReq") from None

@@ -1,0 +1,108 @@
+"""Changes of local state as bytes: made once, shared by every watcher they go to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from kpng.model import Endpoint, LocalService, ServiceChange, ServiceKey
+from kpng.wire.endpoint import endpoint_to_wire
+from kpng.wire.ops import delete_op, serialize, set_op
+from kpng.wire.paths import local_endpoint_path, local_service_path
+from kpng.wire.proto import localv1_pb2 as localv1
+from kpng.wire.service import service_to_wire
+
+_DIGEST = re.compile(r"[0-9a-f]{16}(?![^:])")
+
+
+class ChangeFrames(NamedTuple):
+    """One service's change, as the pieces that its ops have in each part of a round; b"" where there is none.
+
+    An unnamed endpoint has no pod, so its key is a hash of what it is: changed, it is another one. Deleting
+    the old ones before the new ones come keeps a client from having two for the same address.
+    """
+
+    path: str
+    service_set: bytes
+    unnamed_deletes: bytes
+    named_sets: bytes
+    named_deletes: bytes
+    unnamed_sets: bytes
+    service_delete: bytes
+
+
+def round_buffers(frames: Iterable[ChangeFrames]) -> Iterator[bytes]:
+    """A round's ops in order: services exist before their endpoints and outlive them; sets ascend by path,
+    deletes descend."""
+    by_service = sorted(frames, key=lambda change: change.path)
+    by_endpoint = sorted(by_service, key=lambda change: f"{change.path}/")
+    yield from (change.service_set for change in by_service if change.service_set)
+    yield from (change.unnamed_deletes for change in reversed(by_endpoint) if change.unnamed_deletes)
+    yield from (change.named_sets for change in by_endpoint if change.named_sets)
+    yield from (change.named_deletes for change in reversed(by_endpoint) if change.named_deletes)
+    yield from (change.unnamed_sets for change in by_endpoint if change.unnamed_sets)
+    yield from (change.service_delete for change in reversed(by_service) if change.service_delete)
+
+
+class ChangeEncoder:
+    """Encodes changes, and remembers each as long as its services live, which is as long as any reader's
+    snapshot has them: nodes with the same view share `LocalService` objects, and so the bytes."""
+
+    def __init__(self) -> None:
+        self.encoded = 0
+        """How many changes were really encoded."""
+        self._came: WeakKeyDictionary[LocalService, ChangeFrames] = WeakKeyDictionary()
+        self._went: WeakKeyDictionary[LocalService, ChangeFrames] = WeakKeyDictionary()
+        self._changed: WeakKeyDictionary[LocalService, WeakKeyDictionary[LocalService, ChangeFrames]]
+        self._changed = WeakKeyDictionary()
+
+    def frames(self, key: ServiceKey, change: ServiceChange) -> ChangeFrames:
+        """The frames of a change; ``change`` has at least one side."""
+        known, side = self._shelf(change)
+        made = known.get(side)
+        if made is None:
+            made = known[side] = _encode(key, change)
+            self.encoded += 1
+        return made
+
+    def _shelf(self, change: ServiceChange) -> tuple[WeakKeyDictionary[LocalService, ChangeFrames], LocalService]:
+        old, new = change.old, change.new
+        if new is None:
+            assert old is not None
+            return self._went, old
+        if old is None:
+            return self._came, new
+        return self._changed.setdefault(new, WeakKeyDictionary()), old
+
+
+def _encode(key: ServiceKey, change: ServiceChange) -> ChangeFrames:
+    path = local_service_path(key)
+    services = localv1.ServicesSet
+    sets = [(name, _set_endpoint(key, name, endpoint)) for name, endpoint in change.endpoints_set()]
+    deletes = [(name, _delete_endpoint(key, name)) for name in change.endpoints_deleted()]
+    new = change.new
+    return ChangeFrames(
+        path=path,
+        service_set=set_op(services, path, serialize(service_to_wire(new.service)))
+        if new and change.service_changed
+        else b"",
+        unnamed_deletes=_join(deletes, named=False),
+        named_sets=_join(sets, named=True),
+        named_deletes=_join(deletes, named=True),
+        unnamed_sets=_join(sets, named=False),
+        service_delete=b"" if new else delete_op(services, path),
+    )
+
+
+def _set_endpoint(key: ServiceKey, name: str, endpoint: Endpoint) -> bytes:
+    return set_op(localv1.EndpointsSet, local_endpoint_path(key, name), serialize(endpoint_to_wire(endpoint)))
+
+
+def _delete_endpoint(key: ServiceKey, name: str) -> bytes:
+    return delete_op(localv1.EndpointsSet, local_endpoint_path(key, name))
+
+
+def _join(ops: Iterable[tuple[str, bytes]], *, named: bool) -> bytes:
+    return b"".join(op for name, op in ops if bool(_DIGEST.match(name)) != named)

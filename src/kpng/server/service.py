@@ -1,0 +1,41 @@
+"""kpng's API: a store's state over gRPC."""
+
+from __future__ import annotations
+
+import ssl
+
+from kpng.store import Store
+from kpng.wire.ops import GLOBAL_WATCH, LOCAL_WATCH
+
+from .global_ import GlobalSets
+from .grpc import GrpcServer, Handler, Limits
+from .local import LocalSets
+
+
+class ApiServer:
+    """Serves a store to node agents (the local API) and relays (the global API)."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        local_api: bool = True,
+        global_api: bool = True,
+        limits: Limits = Limits(),  # noqa: B008 -- immutable
+    ) -> None:
+        self.local_sets = LocalSets(store)
+        self.global_sets = GlobalSets(store)
+        handlers: dict[str, Handler] = {}
+        if local_api:
+            handlers[LOCAL_WATCH] = self.local_sets.watch
+        if global_api:
+            handlers[GLOBAL_WATCH] = self.global_sets.watch
+        self._server = GrpcServer(handlers, limits)
+
+    async def listen(self, address: str, tls: ssl.SSLContext | None = None) -> str:
+        """Listen on "tcp://:12090" or "unix:///path"; returns the address really bound. Raises `UserError`."""
+        return await self._server.listen(address, tls)
+
+    async def close(self) -> None:
+        """End all calls and stop listening."""
+        await self._server.close()

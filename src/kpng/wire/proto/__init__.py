@@ -1,0 +1,1 @@
+"""The .proto files and the stubs that scripts/generate-proto.sh makes of them (committed)."""
