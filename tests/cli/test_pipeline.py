@@ -1,0 +1,91 @@
+"""The grammar SOURCE SINK [+ SINK ...], and running it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from kpng.cli.pipeline import pipeline, split_sinks
+from kpng.model import ProblemLog, Service, UserError
+from kpng.store import Kind, Store
+
+
+@pytest.mark.parametrize(
+    ("words", "segments"),
+    [
+        ("", [[]]),
+        ("to-api", [["to-api"]]),
+        ("-i x to-api --listen y", [["-i", "x", "to-api", "--listen", "y"]]),
+        ("to-api + to-local to-nft", [["to-api"], ["to-local", "to-nft"]]),
+        ("a + b + c", [["a"], ["b"], ["c"]]),
+        ("a +", [["a"], []]),
+        ("+ a", [[], ["a"]]),
+        ("a + + b", [["a"], [], ["b"]]),
+    ],
+)
+def test_split_sinks(words: str, segments: list[list[str]]) -> None:
+    assert list(split_sinks(words.split())) == segments
+
+
+class OneService:
+    """A source that ends at once."""
+
+    async def run(self, store: Store) -> None:
+        with store.transaction() as tx:
+            tx.set_service(Service(namespace="demo", name="web"))
+            tx.mark_synced(*Kind)
+
+
+class Failing:
+    async def run(self, store: Store) -> None:
+        raise UserError("no such file")
+
+
+async def test_a_source_that_ends_leaves_its_state_to_the_sinks() -> None:
+    seen = []
+
+    async def sink(store: Store) -> None:
+        await asyncio.sleep(0.01)
+        seen.append([str(key) for key in store.snapshot.services])
+
+    await pipeline(OneService(), [sink, sink], ProblemLog())
+    assert seen == [["demo/web"], ["demo/web"]]
+
+
+async def test_ends_when_all_sinks_are_done_though_the_source_goes_on() -> None:
+    class Endless:
+        async def run(self, store: Store) -> None:
+            await asyncio.Event().wait()
+
+    async def sink(store: Store) -> None:
+        await asyncio.sleep(0)
+
+    await asyncio.wait_for(pipeline(Endless(), [sink], ProblemLog()), 1)
+
+
+async def test_a_failing_source_ends_everything() -> None:
+    ended = []
+
+    async def sink(store: Store) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await pipeline(Failing(), [sink, sink], ProblemLog())
+    assert caught.group_contains(UserError, match="no such file")
+    assert ended == [True, True]
+
+
+async def test_a_failing_sink_ends_the_others() -> None:
+    async def waits(store: Store) -> None:
+        await asyncio.Event().wait()
+
+    async def fails(store: Store) -> None:
+        raise UserError("port in use")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await pipeline(OneService(), [waits, fails], ProblemLog())
+    assert caught.group_contains(UserError, match="port in use")
