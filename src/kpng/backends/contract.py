@@ -18,12 +18,12 @@ from kpng.model import ChangeSet
 class Backend(ABC):
     """Base class of all backends; ``kpng.backends`` entry points name subclasses.
 
-    The class attribute ``help`` is shown by ``kpng local to-NAME --help``; ``options`` are click options,
+    The class attribute ``help`` is shown by ``kpng local to-NAME --help``; ``options`` are click options and arguments,
     whose values become the constructor's keyword arguments.
     """
 
     help: ClassVar[str] = ""
-    options: ClassVar[tuple[click.Option, ...]] = ()
+    options: ClassVar[tuple[click.Parameter, ...]] = ()
 
     async def start(self) -> None:  # noqa: B027 - optional to override
         """Prepare (open sockets, check the kernel). Raise `kpng.UserError` for what the user can mend."""

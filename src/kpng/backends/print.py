@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import ClassVar
@@ -52,8 +53,15 @@ class PrintBackend(Backend):
         try:
             print(text, flush=True)
         except BrokenPipeError:
-            sys.stderr.close()  # or Python complains once more when it flushes at exit
+            _silence_standard_output()
             raise UserError("the reader of standard output went away") from None
+
+
+def _silence_standard_output() -> None:
+    """Or Python complains once more when it flushes at exit (docs.python.org, signal, "Note on SIGPIPE")."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def change_lines(changes: ChangeSet) -> Iterator[str]:

@@ -38,23 +38,32 @@ async def run_backend(backend: Backend, changes: AsyncIterator[ChangeSet], *, on
 
 
 async def _apply(backend: Backend, change_set: ChangeSet, inbox: _Inbox) -> None:
-    attempt = 0
+    """Apply until it succeeds. New changes are merged in, but do not shorten the wait: a kernel that fails
+    is not asked more often because the cluster is busy. One fault is logged once, not at each attempt."""
+    fault, attempt = "", 0
     while True:
         try:
             await backend.apply(change_set)
         except UserError:
             raise
         except Exception as error:
-            delay = min(FIRST_RETRY_SECONDS * 2**attempt, LAST_RETRY_SECONDS) * random.uniform(0.8, 1.2)
-            log.warning("backend failed, retrying in %.1f s: %s: %s", delay, type(error).__name__, error)
+            delay = _retry_delay(attempt)
+            said = f"{type(error).__name__}: {error}"
+            level = logging.DEBUG if said == fault else logging.WARNING
+            log.log(level, "backend failed, retrying in %.1f s: %s", delay, said)
             log.debug("backend failure", exc_info=True)
-            attempt = min(attempt + 1, 10)
+            fault, attempt = said, attempt + 1
         else:
             if attempt:
-                log.info("backend recovered")
+                log.info("backend recovered after %d failed attempts", attempt)
             return
-        await inbox.wait(delay)
-        change_set = change_set.then(inbox.pending()) if inbox.has_pending else change_set
+        await asyncio.sleep(delay)
+        change_set = inbox.merge_into(change_set)
+
+
+def _retry_delay(attempt: int) -> float:
+    seconds: float = min(FIRST_RETRY_SECONDS * 2 ** min(attempt, 10), LAST_RETRY_SECONDS)
+    return seconds * random.uniform(0.8, 1.2)
 
 
 class _Inbox:
@@ -63,7 +72,7 @@ class _Inbox:
     def __init__(self) -> None:
         self._pending: ChangeSet | None = None
         self._ended = False
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
         self._arrived = asyncio.Event()
 
     async def fill(self, changes: AsyncIterator[ChangeSet]) -> None:
@@ -77,27 +86,20 @@ class _Inbox:
             self._ended = True
             self._arrived.set()
 
-    @property
-    def has_pending(self) -> bool:
-        return self._pending is not None
-
-    def pending(self) -> ChangeSet:
-        """What is waiting, removed from the inbox."""
-        assert self._pending is not None
-        taken, self._pending = self._pending, None
-        if not self._ended:
-            self._arrived.clear()
-        return taken
-
     async def take(self) -> ChangeSet | None:
         """Wait for changes; None when they have ended. Raises what ended them."""
         await self._arrived.wait()
-        if self._pending is not None:
-            return self.pending()
-        if self._error is not None:
-            raise self._error
-        return None
+        return self._pop()
 
-    async def wait(self, seconds: float) -> None:
-        """Wait that long; new changes do not shorten it (a failing kernel is not asked more often)."""
-        await asyncio.sleep(seconds)
+    def merge_into(self, change_set: ChangeSet) -> ChangeSet:
+        """``change_set`` and what came after it, as one. Raises what ended the changes."""
+        later = self._pop()
+        return change_set.then(later) if later else change_set
+
+    def _pop(self) -> ChangeSet | None:
+        taken, self._pending = self._pending, None
+        if taken is None and self._error is not None:
+            raise self._error
+        if not self._ended:
+            self._arrived.clear()
+        return taken

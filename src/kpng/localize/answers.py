@@ -6,7 +6,7 @@ or a node hint names it (design, decision 3). All other nodes share one answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from kpng.model import (
     EndpointInfo,
     EndpointPort,
     Family,
+    IPSet,
     LocalService,
     PortMapping,
     Scopes,
@@ -33,6 +34,15 @@ View = tuple[str, str]
 
 _DERIVED = "answers"
 _NO_ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType({})
+
+_SCOPES = {(i, e): Scopes(i, e) if i or e else None for i in (False, True) for e in (False, True)}
+"""Shared by all endpoints; None where an endpoint is of no use."""
+
+_Uses = dict[EndpointPort, Scopes]
+"""What an endpoint may be used for in one family."""
+
+_UsesByEndpoint = dict[int, dict[Family, _Uses]]
+"""By the identity of the `EndpointInfo`."""
 
 
 def localize(record: ServiceRecord, node: str, zone: str) -> LocalService | None:
@@ -71,22 +81,18 @@ class _Answers:
 
     def _endpoints(self, node: str, zone: str) -> Mapping[str, Endpoint]:
         """Choose per port and family, then put together again what each endpoint may be used for."""
-        uses: dict[int, dict[EndpointPort, Scopes]] = {}
+        uses: _UsesByEndpoint = {}
         for mapping in self._service.ports:
             for family in FAMILIES:
                 self._choose_port(mapping, family, node, zone, uses)
         local: dict[str, Endpoint] = {}
         for key, info in self._candidates:
-            _add(local, key, info, uses.get(id(info), {}), bool(node) and info.node == node)
+            if by_family := uses.pop(id(info), None):
+                _add(local, key, info, by_family, bool(node) and info.node == node)
         return local or _NO_ENDPOINTS
 
     def _choose_port(
-        self,
-        mapping: PortMapping,
-        family: Family,
-        node: str,
-        zone: str,
-        uses: dict[int, dict[EndpointPort, Scopes]],
+        self, mapping: PortMapping, family: Family, node: str, zone: str, uses: _UsesByEndpoint
     ) -> None:
         candidates = _carrying([info for _, info in self._candidates], mapping, family)
         choice = choose(candidates, node, zone)
@@ -94,14 +100,24 @@ class _Answers:
         external = choice.local if self._service.external_traffic_local else choice.cluster
         inside, outside = {id(e) for e in internal}, {id(e) for e in external}
         for info in candidates:
-            scopes = Scopes(id(info) in inside, id(info) in outside)
-            if scopes.internal or scopes.external:
+            scopes = _SCOPES[id(info) in inside, id(info) in outside]
+            if scopes is not None:
                 port = EndpointPort(mapping.name, resolve_port(info.ports, mapping), mapping.protocol)
-                uses.setdefault(id(info), {})[port] = scopes
+                uses.setdefault(id(info), {}).setdefault(family, {})[port] = scopes
 
 
 def _carrying(infos: list[EndpointInfo], mapping: PortMapping, family: Family) -> list[EndpointInfo]:
-    return [e for e in infos if e.has_family(family) and resolve_port(e.ports, mapping)]
+    """The endpoints of a family that carry a port. The same address and port in several slices is one endpoint;
+    one that does not terminate wins, as in kube-proxy."""
+    unique: dict[tuple[tuple[str, ...], int], EndpointInfo] = {}
+    for info in infos:
+        addresses, number = info.addresses.family(family), resolve_port(info.ports, mapping)
+        if not addresses or not number:
+            continue
+        known = unique.setdefault((addresses, number), info)
+        if known.terminating and not info.terminating:
+            unique[addresses, number] = info
+    return list(unique.values())
 
 
 def _available(infos: list[EndpointInfo], mapping: PortMapping) -> int:
@@ -109,14 +125,31 @@ def _available(infos: list[EndpointInfo], mapping: PortMapping) -> int:
     return sum(family.bit for family in families)
 
 
+def _by_addresses(addresses: IPSet, by_family: dict[Family, _Uses]) -> Iterator[tuple[IPSet, _Uses]]:
+    """An endpoint that has both families is one only if both may be used alike."""
+    v4, v6 = by_family.get(Family.IPV4), by_family.get(Family.IPV6)
+    if v4 and v4 == v6:
+        yield addresses, v4
+        return
+    if v4:
+        yield (IPSet(v4=addresses.v4) if addresses.v6 else addresses), v4
+    if v6:
+        yield (IPSet(v6=addresses.v6) if addresses.v4 else addresses), v6
+
+
 def _add(
-    local: dict[str, Endpoint], key: str, info: EndpointInfo, uses: dict[EndpointPort, Scopes], is_local: bool
+    local: dict[str, Endpoint], key: str, info: EndpointInfo, by_family: dict[Family, _Uses], is_local: bool
 ) -> None:
-    """Add an endpoint; where its ports differ in scopes, one entry for each, told apart by a port's name."""
-    groups: dict[Scopes, list[EndpointPort]] = {}
-    for port, scopes in uses.items():
-        groups.setdefault(scopes, []).append(port)
-    for number, (scopes, ports) in enumerate(groups.items()):
-        local[f"{key}:{ports[0].name}" if number else key] = Endpoint(
-            addresses=info.addresses, ports=tuple(ports), scopes=scopes, local=is_local, hostname=info.hostname
-        )
+    """Add an endpoint; where its families or ports differ in scopes, one entry for each, told apart by number."""
+    for addresses, uses in _by_addresses(info.addresses, by_family):
+        groups: dict[Scopes, list[EndpointPort]] = {}
+        for port, scopes in uses.items():
+            groups.setdefault(scopes, []).append(port)
+        for scopes, ports in groups.items():
+            name, number = key, 1
+            while name in local:  # a key of ours never holds "::"
+                number += 1
+                name = f"{key}::{number}"
+            local[name] = Endpoint(
+                addresses=addresses, ports=tuple(ports), scopes=scopes, local=is_local, hostname=info.hostname
+            )

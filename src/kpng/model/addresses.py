@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterable
 from enum import IntEnum
-from functools import lru_cache
 
 from msgspec import Struct
 
 from .errors import InvalidObjectError
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-_LEADING_ZEROS = re.compile(r"\b0+(?=\d)")
+_LEADING_ZEROS = re.compile(r"\b0+(?=[0-9])")
+_PREFIX_LENGTH = re.compile(r"[0-9]{1,3}")
+_IPV4_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Family(IntEnum):
@@ -31,22 +32,34 @@ class Family(IntEnum):
 FAMILIES = (Family.IPV4, Family.IPV6)
 
 
-@lru_cache(maxsize=65536)
 def parse_address(text: str, field: str = "") -> str:
     """Return the canonical form of an IP address.
 
     Leading zeros in IPv4 octets are accepted and read as decimal, as Kubernetes does
     (k8s.io/utils/net ParseIPSloppy); an IPv4-mapped IPv6 address becomes IPv4. Raises `InvalidObjectError`.
     """
+    return _text(_packed(text, field))
+
+
+def _packed(text: str, field: str) -> bytes:
+    """An address's 4 or 16 bytes, in network order. By the C library: a tenth of the cost of `ipaddress`."""
     try:
-        address: IPAddress = ipaddress.ip_address(text if ":" in text else _LEADING_ZEROS.sub("", text))
-    except ValueError:
+        if ":" not in text:
+            return socket.inet_pton(socket.AF_INET, _LEADING_ZEROS.sub("", text))
+        packed = socket.inet_pton(socket.AF_INET6, text)
+    except (OSError, ValueError):
+        if ":" in text and "%" in text:
+            raise InvalidObjectError(field, f"{text!r} has a zone, which a service address cannot have") from None
         raise InvalidObjectError(field, f"{text!r} is not an IP address") from None
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.scope_id is not None:
-            raise InvalidObjectError(field, f"{text!r} has a zone, which a service address cannot have")
-        address = address.ipv4_mapped or address
-    return str(address)
+    return packed.removeprefix(_IPV4_MAPPED)
+
+
+def _text(packed: bytes) -> str:
+    """The form of RFC 5952, without its dotted exception (section 5), which no family check expects."""
+    if len(packed) == 4:
+        return socket.inet_ntop(socket.AF_INET, packed)
+    text = socket.inet_ntop(socket.AF_INET6, packed)
+    return str(ipaddress.IPv6Address(packed)) if "." in text else text
 
 
 def parse_cidr(text: str, field: str = "") -> str:
@@ -54,14 +67,13 @@ def parse_cidr(text: str, field: str = "") -> str:
 
     Raises `InvalidObjectError`.
     """
-    stripped = text.strip()
+    host, _, length = text.strip().partition("/")
+    if not _PREFIX_LENGTH.fullmatch(length) or "%" in host:  # ipaddress would take a netmask, and a zone
+        raise InvalidObjectError(field, f"{text!r} is not a CIDR")
+    if ":" not in host:
+        host = _LEADING_ZEROS.sub("", host)
     try:
-        if "/" not in stripped:
-            raise ValueError
-        if ":" not in stripped:
-            host, _, length = stripped.partition("/")
-            stripped = f"{_LEADING_ZEROS.sub('', host)}/{length}"
-        return str(ipaddress.ip_network(stripped, strict=False))
+        return str(ipaddress.ip_network(f"{host}/{length}", strict=False))
     except ValueError:
         raise InvalidObjectError(field, f"{text!r} is not a CIDR") from None
 
@@ -71,27 +83,41 @@ def family_of(address_or_cidr: str) -> Family:
     return Family.IPV6 if ":" in address_or_cidr else Family.IPV4
 
 
-@lru_cache(maxsize=65536)
 def check_endpoint_address(text: str, field: str = "") -> str:
     """`parse_address`, refusing what an endpoint must never be (CVE-2021-25740 class; Kubernetes
-    validation of EndpointSlice addresses): unspecified, loopback, link-local, multicast.
+    validation of EndpointSlice addresses): unspecified, loopback, link-local, multicast, broadcast.
 
     Raises `InvalidObjectError`.
     """
-    canonical = parse_address(text, field)
-    address = ipaddress.ip_address(canonical)
-    kinds = (
-        ("unspecified", address.is_unspecified),
-        ("loopback", address.is_loopback),
-        ("link-local", address.is_link_local),
-        ("multicast", address.is_multicast),
-    )
-    for kind, matches in kinds:
-        if matches:
-            raise InvalidObjectError(field, f"{text} is a {kind} address, which an endpoint may not have")
-    if canonical == "255.255.255.255":
-        raise InvalidObjectError(field, f"{text} is the broadcast address, which an endpoint may not have")
-    return canonical
+    packed = _packed(text, field)
+    refused = _refused_ipv4(packed) if len(packed) == 4 else _refused_ipv6(packed)
+    if refused:
+        raise InvalidObjectError(field, f"{text} is {refused} address, which an endpoint may not have")
+    return _text(packed)
+
+
+def _refused_ipv4(packed: bytes) -> str:
+    """The class of an address that no endpoint may have (RFC 6890, RFC 5771), "" if it is of none."""
+    if not any(packed):
+        return "an unspecified"
+    if packed[0] == 127:
+        return "a loopback"
+    if packed[:2] == b"\xa9\xfe":
+        return "a link-local"
+    if 224 <= packed[0] <= 239:
+        return "a multicast"
+    return "the broadcast" if packed == b"\xff\xff\xff\xff" else ""
+
+
+def _refused_ipv6(packed: bytes) -> str:
+    """As `_refused_ipv4` (RFC 4291)."""
+    if not any(packed):
+        return "an unspecified"
+    if packed == bytes(15) + b"\1":
+        return "a loopback"
+    if packed[0] == 0xFE and packed[1] & 0xC0 == 0x80:
+        return "a link-local"
+    return "a multicast" if packed[0] == 0xFF else ""
 
 
 class IPSet(Struct, frozen=True, gc=False, omit_defaults=True):

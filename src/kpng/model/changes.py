@@ -29,6 +29,15 @@ class ServiceChange(Struct, frozen=True):
     new: LocalService | None
 
     @property
+    def differs(self) -> bool:
+        """Whether there is a difference at all, by value."""
+        if self.old is self.new:
+            return False
+        if self.old is None or self.new is None:
+            return True
+        return self.old.service != self.new.service or self.old.endpoints != self.new.endpoints
+
+    @property
     def service_changed(self) -> bool:
         """Whether the service itself, not only its endpoints, is new or different."""
         return self.new is not None and (self.old is None or self.old.service != self.new.service)
@@ -67,10 +76,8 @@ class ChangeSet(Struct, frozen=True):
             return later
         merged = dict(self.changes)
         for key, change in later.changes.items():
-            earlier = merged.get(key)
-            old = earlier.old if earlier else change.old
-            if old is None and change.new is None and not self.full:
-                del merged[key]
-            else:
-                merged[key] = ServiceChange(old, change.new)
+            earlier = merged.pop(key, change)
+            both = ServiceChange(earlier.old, change.new)
+            if both.differs:
+                merged[key] = both
         return ChangeSet(merged, self.full)

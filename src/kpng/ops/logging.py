@@ -32,11 +32,12 @@ def one_line(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-11-23T10:00:00.000Z INFO kpng.client: connected``; a traceback follows on lines of its own."""
+    """``2026-11-23T10:00:00.000Z INFO kpng.client: connected``; a traceback follows on indented lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = f"{_time(record)} {record.levelname} {record.name}: {one_line(record.getMessage())}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        traceback = self.formatException(record.exc_info) if record.exc_info else ""
+        return "\n    ".join([line, *map(one_line, traceback.splitlines())])
 
 
 class JSONFormatter(logging.Formatter):
@@ -49,7 +50,8 @@ class JSONFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        extras = {key: value for key, value in vars(record).items() if key not in _STANDARD}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str)
+        ours_first_and_last_word = fields | extras | fields
+        return json.dumps(ours_first_and_last_word, default=str, skipkeys=True)

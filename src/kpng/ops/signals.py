@@ -18,7 +18,8 @@ async def run_until_signal(work: Coroutine[Any, Any, T]) -> T | None:
     """Await ``work``; SIGINT or SIGTERM cancels it and makes this return None.
 
     What does not end within `STOP_SECONDS`, or on a second signal, is ended with the process (exit code 1):
-    nothing that kpng holds needs a longer goodbye.
+    nothing that kpng holds needs a longer goodbye. That holds for what comes after the work as well (threads
+    that the interpreter waits for), so after a signal the caller must be on its way out.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
