@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
+
 from kpng.wire.proto import localv1_pb2 as localv1
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "state.yaml"

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -98,7 +97,7 @@ def test_file_to_print_once() -> None:
     assert all(service["endpoints"] is not None for service in services)
 
 
-def test_standard_input_to_two_sinks(tmp_path: Path) -> None:
+def test_standard_input_to_two_sinks() -> None:
     text = EXAMPLE.read_text()
     words = "file -i - to-local to-print --once -o yaml + to-local to-print --once -o json"
     done = kpng(*words.split(), stdin=text)
@@ -171,8 +170,8 @@ LONG_RUNNING = {
 
 
 @pytest.fixture(params=[signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
-    yield request.param
+def number(request: pytest.FixtureRequest) -> signal.Signals:
+    return signal.Signals(request.param)
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
