@@ -1,0 +1,83 @@
+"""`python -m kpng.lab.apiserver`: the API server of the lab on its own. For tests and demos only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import yaml
+
+from kpng.lab.apiserver import ApiError, ApiServer
+from kpng.model import UserError
+
+logger = logging.getLogger("kpng.lab.apiserver")
+
+
+@click.command(help=__doc__)
+@click.option("--listen", default="127.0.0.1:8001", show_default=True, metavar="HOST:PORT")
+@click.option(
+    "--manifests",
+    type=click.Path(exists=True, path_type=Path),
+    help="YAML or JSON file, or directory of them, to load",
+)
+@click.option("--write-kubeconfig", type=click.Path(path_type=Path), help="file to write for kubectl")
+@click.option("--token", help="bearer token that clients must send")
+def main(listen: str, manifests: Path | None, write_kubeconfig: Path | None, token: str | None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(_serve(listen, manifests, write_kubeconfig, token))
+    except UserError as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _serve(listen: str, manifests: Path | None, kubeconfig: Path | None, token: str | None) -> None:
+    host, _, port = listen.rpartition(":")
+    if not port.isdecimal():
+        raise UserError(f"--listen {listen}: expected HOST:PORT")
+    server = ApiServer(token=token)
+    if manifests is not None:
+        _load(server, manifests)
+    try:
+        url = await server.start(host.strip("[]") or "127.0.0.1", int(port))
+    except OSError as error:
+        raise UserError(f"cannot listen on {listen}: {error.strerror}") from error
+    if kubeconfig is not None:
+        server.kubeconfig(kubeconfig)
+    logger.info("serving on %s (lab server: not for production)", url)
+    await _interrupted()
+    await server.stop()
+    logger.info("stopped")
+
+
+async def _interrupted() -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+
+def _load(server: ApiServer, place: Path) -> None:
+    count = 0
+    for path in _files(place):
+        try:
+            objects = [thing for thing in yaml.safe_load_all(path.read_text()) if thing]
+            server.load(objects)
+        except (yaml.YAMLError, ApiError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: {error}") from error
+        count += len(objects)
+    logger.info("loaded %d objects from %s", count, place)
+
+
+def _files(place: Path) -> Iterator[Path]:
+    if place.is_file():
+        yield place
+    else:
+        yield from sorted(path for path in place.iterdir() if path.suffix in (".yaml", ".yml", ".json"))
+
+
+if __name__ == "__main__":
+    main()
