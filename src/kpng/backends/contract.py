@@ -18,8 +18,8 @@ from kpng.model import ChangeSet
 class Backend(ABC):
     """Base class of all backends; ``kpng.backends`` entry points name subclasses.
 
-    The class attribute ``help`` is shown by ``kpng local to-NAME --help``; ``options`` are click options and arguments,
-    whose values become the constructor's keyword arguments.
+    The class attribute ``help`` is shown by ``kpng local to-NAME --help``; ``options`` are click options and
+    arguments, whose values become the constructor's keyword arguments.
     """
 
     help: ClassVar[str] = ""
