@@ -58,6 +58,11 @@ class ChangeEncoder:
         self._changed: WeakKeyDictionary[LocalService, WeakKeyDictionary[LocalService, ChangeFrames]]
         self._changed = WeakKeyDictionary()
 
+    @property
+    def held(self) -> int:
+        """How many changes are remembered now."""
+        return len(self._came) + len(self._went) + sum(map(len, self._changed.values()))
+
     def frames(self, key: ServiceKey, change: ServiceChange) -> ChangeFrames:
         """The frames of a change; ``change`` has at least one side."""
         known, side = self._shelf(change)

@@ -21,7 +21,7 @@ class ApiServer:
         *,
         local_api: bool = True,
         global_api: bool = True,
-        limits: Limits = Limits(),  # noqa: B008 -- immutable
+        limits: Limits | None = None,
     ) -> None:
         self.local_sets = LocalSets(store)
         self.global_sets = GlobalSets(store)
