@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+from kpng.wire.grpc import GrpcStatus, encode_message
+from kpng.wire.grpc_stream import GrpcStream
+from kpng.wire.http2 import ConnectionLimits, Http2Protocol, Keepalive, encode_block
+
+RESPONSE = encode_block([(b":status", b"200"), (b"content-type", b"application/grpc")])
+OK_TRAILERS = encode_block([(b"grpc-status", b"0")])
 
 
 @dataclass(frozen=True)
@@ -18,28 +26,75 @@ class Limits:
     keepalive_seconds: float = 30.0
     keepalive_timeout_seconds: float = 20.0
 
+    def connection(self) -> ConnectionLimits:
+        """The HTTP/2 side of it."""
+        return ConnectionLimits(max_concurrent_streams=self.max_streams_per_connection)
 
-class ServerCall:
+    def keepalive(self) -> Keepalive:
+        return Keepalive(self.handshake_seconds, self.keepalive_seconds, self.keepalive_timeout_seconds)
+
+
+class ServerCall(GrpcStream):
     """One gRPC call (an HTTP/2 stream)."""
 
-    __slots__ = ("metadata", "path", "peer")
+    __slots__ = ("_responded", "metadata", "path", "task")
 
-    path: str
-    peer: str
-    metadata: Mapping[str, str]
+    def __init__(
+        self,
+        connection: Http2Protocol,
+        stream_id: int,
+        path: str,
+        metadata: Mapping[str, str],
+        max_message_bytes: int,
+    ) -> None:
+        super().__init__(connection, stream_id, max_message_bytes)
+        self.path = path
+        self.metadata = metadata
+        self.task: asyncio.Task[None] | None = None
+        self._responded = False
+
+    @property
+    def peer(self) -> str:
+        """The client's address, for people."""
+        return self._connection.peer
 
     @property
     def peer_certificate(self) -> dict[str, Any] | None:
         """The client's verified certificate, as `ssl.SSLSocket.getpeercert` gives it; None without mTLS."""
-        raise NotImplementedError
+        return cast(dict[str, Any] | None, self._connection.extra("peercert"))
 
     async def receive(self) -> bytes | None:
-        """The next request message; None once the client has half-closed."""
-        raise NotImplementedError
+        """The next request message; None once the client has half-closed.
+
+        When the client resets the stream or the connection breaks, the handler's task is cancelled.
+        """
+        if not await self._wait_readable():
+            return None
+        message = self._inbox.pop(0)
+        if not self._inbox:
+            self._release()
+        return message
 
     async def send(self, buffers: Sequence[bytes | memoryview]) -> None:
-        """Send bytes already framed as gRPC messages (possibly many); returns when the transport has them."""
-        raise NotImplementedError
+        """Send bytes already framed as gRPC messages (possibly many); returns when the transport has them.
+
+        The buffers are kept by reference until then, and may be shared with other calls.
+        """
+        if not self._responded:
+            self._responded = True
+            self._connection.core.send_headers(self.stream_id, RESPONSE)
+        await self._send(buffers)
+
+    def finish(self, status: GrpcStatus, message: str) -> None:
+        """End the call with trailers, after what is still to be sent."""
+        trailers = OK_TRAILERS if status is GrpcStatus.OK else _trailers(status, message)
+        self._connection.core.finish(self.stream_id, trailers if self._responded else RESPONSE + trailers)
+        self._connection.flush()
+
+
+def _trailers(status: GrpcStatus, message: str) -> bytes:
+    text = encode_message(message[:1024])
+    return encode_block([(b"grpc-status", str(int(status)).encode()), (b"grpc-message", text)])
 
 
 Handler = Callable[[ServerCall], Awaitable[None]]

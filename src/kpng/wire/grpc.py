@@ -14,6 +14,7 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
 PREFIX_BYTES = 5
 _PREFIX = struct.Struct(">BI")
+_TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _UNESCAPED = "".join(chr(code) for code in range(0x20, 0x7F) if code != ord("%"))
 
 
@@ -69,6 +70,14 @@ def parse_status(value: str) -> GrpcStatus:
         return GrpcStatus(int(value))
     except ValueError:
         return GrpcStatus.UNKNOWN
+
+
+def parse_timeout(value: str) -> float:
+    """The value of the ``grpc-timeout`` header in seconds. Raises `GrpcError` if it is none."""
+    digits, unit = value[:-1], value[-1:]
+    if unit not in _TIMEOUT_UNITS or not digits.isascii() or not digits.isdigit() or len(digits) > 8:
+        raise GrpcError(GrpcStatus.INTERNAL, "malformed grpc-timeout")
+    return int(digits) * _TIMEOUT_UNITS[unit]
 
 
 class MessageReader:
