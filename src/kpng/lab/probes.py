@@ -106,13 +106,13 @@ class Prober:
         pod = client = error = ""
         with connection:
             try:
-                said = json.loads(await asyncio.wait_for(talk(connection, (target.address, target.port)), seconds))
-                pod, client = said["pod"], said["client"]
+                said = await asyncio.wait_for(talk(connection, (target.address, target.port)), seconds)
+                pod, client = _who(said)
             except TimeoutError:
                 error = TIMEOUT
             except OSError as failure:
                 error = _WORDS.get(failure.errno or 0) or str(failure)
-            except ValueError:
+            except (ValueError, KeyError, TypeError):
                 error = CLOSED
         return Reply(started, time.monotonic() - started, pod, client, error)
 
@@ -129,6 +129,12 @@ class Prober:
 
 
 _Talk = Callable[[socket.socket, tuple[str, int]], Awaitable[bytes]]
+
+
+def _who(answer: bytes) -> tuple[str, str]:
+    """The pod that answered and the client address it saw (`pods.answer`)."""
+    said = json.loads(answer)
+    return said["pod"], said["client"]
 
 
 def _make(family: int, kind: int, source: str) -> socket.socket:

@@ -10,8 +10,8 @@ from .outcome import Outcome
 from .probes import Tally
 
 WIDTH = 110
-_HEAD = ("scenario", "from -> to", "answered", "endpoints hit", "p50 ms", "p99 ms", "result")
-_WIDTHS = (37, 35, 9, 11, 6, 6)
+_HEAD = ("scenario", "from -> to", "answered", "endpoints", "p50 ms", "p99 ms", "result")
+_WIDTHS = (36, 32, 8, 10, 6, 6)
 
 
 def table(outcomes: Sequence[Outcome], seconds: float) -> str:

@@ -127,20 +127,18 @@ def _traffic_policies(topology: Topology) -> Iterator[Traffic]:
         client = topology.clients[0].of(family)
         checks = (all_answered, hits_exactly(*near), saw_clients(client))
         source = (client,)
-        title = f"external policy Local keeps the client, IPv{family}"
+        title = f"client address kept (Local), IPv{family}"
         yield Traffic(title, CLIENT, _load_balancer(WEB_LOCAL, family), checks, sources=source)
     client = topology.clients[0].ipv4
     checks = (all_answered, hits_exactly(*near), saw_clients(client))
-    yield Traffic(
-        "external policy Local, node port", CLIENT, _node_port(WEB_LOCAL, busy), checks, sources=(client,)
-    )
+    yield Traffic("client address kept, node port", CLIENT, _node_port(WEB_LOCAL, busy), checks, sources=(client,))
     dropped = (all_end_as(TIMEOUT),)
     yield Traffic(
-        "external policy Local, no endpoint here", CLIENT, _node_port(WEB_LOCAL, idle), dropped, 2, seconds=0.3
+        "policy Local, node without endpoints", CLIENT, _node_port(WEB_LOCAL, idle), dropped, 2, seconds=0.3
     )
     good = (all_answered, hits_exactly(*near))
-    yield Traffic("internal policy Local, endpoints here", busy.name, cluster_ip(WEB_NEAR), good)
-    yield Traffic("internal policy Local, no endpoint here", CALLER, cluster_ip(WEB_NEAR), dropped, 2, seconds=0.3)
+    yield Traffic("internal policy Local, some here", busy.name, cluster_ip(WEB_NEAR), good)
+    yield Traffic("internal policy Local, none here", CALLER, cluster_ip(WEB_NEAR), dropped, 2, seconds=0.3)
 
 
 def _affinity(topology: Topology) -> Iterator[Traffic]:
