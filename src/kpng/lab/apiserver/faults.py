@@ -16,6 +16,7 @@ class Faults:
         self._running.set()
         self._refusals: list[errors.ApiError] = []
         self._watches: set[asyncio.BaseTransport] = set()
+        self._watch_began = asyncio.Event()
 
     def pause(self) -> None:
         """From now on nothing is answered and no watch hears anything; connections stay open."""
@@ -47,6 +48,7 @@ class Faults:
 
     def watch_began(self, transport: asyncio.BaseTransport) -> None:
         self._watches.add(transport)
+        self._watch_began.set()
 
     def watch_ended(self, transport: asyncio.BaseTransport) -> None:
         self._watches.discard(transport)
@@ -55,3 +57,9 @@ class Faults:
     def watches(self) -> int:
         """How many watches run now."""
         return len(self._watches)
+
+    async def wait_for_watches(self, count: int = 1) -> None:
+        """Return when at least ``count`` watches run."""
+        while len(self._watches) < count:
+            self._watch_began.clear()
+            await self._watch_began.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 _JSON = "application/json"
 _YAML = ("application/yaml", "application/apply-patch+yaml")
+_TERMINATION_SECONDS = 0.3
+"""How long a deleted namespace stays: `kubectl delete -f` deletes it first, then what the file has in it."""
 _HEALTH = ("/healthz", "/livez", "/readyz")
 _PATCHES = (
     "application/json-patch+json",
@@ -217,7 +220,11 @@ class Handlers:
 
     async def _delete(self, request: web.Request, place: Place) -> web.StreamResponse:
         view, options = _view(request, place.kind), await _body(request, optional=True)
-        stored = self._resources.delete(_target(request, place), options)
+        target = _target(request, place)
+        stored = self._resources.delete(target, options)
+        if place.kind is NAMESPACE and not target.dry_run:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_TERMINATION_SECONDS, self._resources.finish_namespace, place.name)
         if place.kind in (NAMESPACE, POD, SERVICE):
             return _raw(view.item(stored))
         details = {"name": place.name, "kind": place.kind.plural, "uid": stored.object["metadata"]["uid"]}

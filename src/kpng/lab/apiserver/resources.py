@@ -54,8 +54,8 @@ class Resources:
         kind = target.kind
         self._name(target, thing)
         namespace, name = kind.key(thing)
-        if kind.namespaced and self.storage.get(NAMESPACE, ("", namespace)) is None:
-            raise errors.not_found(NAMESPACE, namespace)
+        if kind.namespaced:
+            self._check_namespace(kind, namespace, name)
         if self.storage.get(kind, (namespace, name)):
             raise errors.already_exists(kind, name)
         if kind.drops_status:
@@ -118,16 +118,24 @@ class Resources:
         return self.update(target, result), False
 
     def delete(self, target: Target, options: Object) -> Stored:
-        """Delete, or with finalizers only mark. A namespace takes its content along. Raises 404, 409."""
+        """Delete, or only mark: with finalizers, and namespaces, until `finish_namespace`. Raises 404, 409."""
         kind, stored = target.kind, self.get(target.kind, target.key)
         _check_preconditions(kind, stored, options.get("preconditions") or {})
         if target.dry_run:
             return stored
-        if kind is NAMESPACE:
-            self._empty(target.key[1])
-        if stored.object["metadata"].get("finalizers"):
+        if kind is NAMESPACE or stored.object["metadata"].get("finalizers"):
             return self._mark_deleted(target, stored)
         return self.storage.remove(kind, target.key)
+
+    def finish_namespace(self, name: str) -> None:
+        """Remove a namespace that was deleted, with all that is in it, as the namespace controller does."""
+        stored = self.storage.get(NAMESPACE, ("", name))
+        if stored is None or "deletionTimestamp" not in stored.object["metadata"]:
+            return
+        for kind, collection in self.storage.collections.items():
+            for key in [key for key in collection.objects if kind.namespaced and key[0] == name]:
+                self.delete(Target(kind, key), {})
+        self.storage.remove(NAMESPACE, ("", name))
 
     # -- steps ---------------------------------------------------------------------------------------------
 
@@ -150,6 +158,13 @@ class Resources:
             metadata.pop("namespace", None)
         if not metadata.get("name"):
             metadata["name"] = name or _generated(metadata.get("generateName"), kind)
+
+    def _check_namespace(self, kind: Kind, namespace: str, name: str) -> None:
+        stored = self.storage.get(NAMESPACE, ("", namespace))
+        if stored is None:
+            raise errors.not_found(NAMESPACE, namespace)
+        if "deletionTimestamp" in stored.object["metadata"]:
+            raise errors.terminating(kind, name, namespace)
 
     @staticmethod
     def _begin(thing: Object) -> None:
@@ -212,12 +227,9 @@ class Resources:
             return stored
         thing = _copy(stored.object)
         thing["metadata"] |= {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": 0}
+        if target.kind is NAMESPACE:
+            thing["status"] = {"phase": "Terminating"}
         return self.storage.write(target.kind, thing)
-
-    def _empty(self, namespace: str) -> None:
-        for kind, collection in self.storage.collections.items():
-            for key in [key for key in collection.objects if key[0] == namespace and kind.namespaced]:
-                self.delete(Target(kind, key), {})
 
 
 def kind_of(thing: Object) -> Kind:

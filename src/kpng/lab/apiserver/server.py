@@ -15,7 +15,7 @@ from aiohttp import web
 from kpng.lab.apiserver.allocation import ServiceAllocator
 from kpng.lab.apiserver.faults import Faults
 from kpng.lab.apiserver.handlers import Handlers
-from kpng.lab.apiserver.registry import KINDS, Object
+from kpng.lab.apiserver.registry import KINDS, NAMESPACE, Object
 from kpng.lab.apiserver.resources import Resources, Target, kind_of
 from kpng.lab.apiserver.storage import Storage
 
@@ -95,7 +95,10 @@ class ApiServer:
         """Delete the object that has this one's kind, namespace and name. Raises `errors.ApiError` (404)."""
         kind = kind_of(thing)
         namespace = thing["metadata"].get("namespace", "default") if kind.namespaced else ""
-        self._resources.delete(Target(kind, (namespace, thing["metadata"]["name"])), {})
+        name = thing["metadata"]["name"]
+        self._resources.delete(Target(kind, (namespace, name)), {})
+        if kind is NAMESPACE:
+            self._resources.finish_namespace(name)
 
     def objects(self, kind: str) -> list[Object]:
         """All objects of a kind ("Service"), as stored: do not change them."""
