@@ -1,0 +1,129 @@
+"""GET requests to the API server, over aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from .access import Access, AccessOptions, load_access
+from .objects import Status
+from .reflector import Request
+
+_CONNECT_SECONDS = 15.0
+_LIST_SECONDS = 120.0
+_RENEW_SECONDS = 10.0
+_status_decoder = msgspec.json.Decoder(Status)
+
+
+class HTTPError(Exception):
+    """An answer that is not 200."""
+
+    def __init__(self, status: int, message: str, retry_after: float) -> None:
+        super().__init__(f"HTTP {status}: {message}")
+        self.status = status
+        self.retry_after = retry_after
+
+
+class KubeClient:
+    """A session with one API server. Use as an async context manager.
+
+    ``idle_seconds``: how long a watch may be silent. API servers send a bookmark about every minute, so a
+    longer silence means that nobody is there any more.
+    """
+
+    def __init__(self, options: AccessOptions, access: Access, idle_seconds: float = 150.0) -> None:
+        self._options = options
+        self._access = access
+        self._idle_seconds = idle_seconds
+        self._renewed = -_RENEW_SECONDS
+        self._renewing = asyncio.Lock()
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+        self._session = aiohttp.ClientSession(
+            timeout=timeout, trust_env=not _is_loopback(access.server), read_bufsize=2**21
+        )
+
+    @property
+    def server(self) -> str:
+        return self._access.server
+
+    async def __aenter__(self) -> KubeClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def read(self, request: Request) -> bytes:
+        """The whole answer. Raises `HTTPError`, aiohttp.ClientError, TimeoutError."""
+        async with asyncio.timeout(_LIST_SECONDS), self._get(request) as response:
+            return await response.read()
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The answer's chunks as they come. Raises as `read` does; TimeoutError after too long a silence."""
+        async with self._get(request) as response:
+            yield self._chunks(response)
+
+    async def renew(self) -> bool:
+        """Read the credentials again (a token has expired). False if that was done a moment ago.
+
+        Raises `kpng.UserError`.
+        """
+        async with self._renewing:
+            if time.monotonic() - self._renewed < _RENEW_SECONDS:
+                return False
+            self._renewed = time.monotonic()
+            self._access = await load_access(self._options)
+            return True
+
+    @asynccontextmanager
+    async def _get(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
+        access = self._access
+        headers = {"Accept": request.accept, "User-Agent": "kpng", **await access.headers()}
+        async with self._session.get(
+            access.server + request.path,
+            params=request.params,
+            headers=headers,
+            ssl=access.tls or True,
+            proxy=access.proxy,
+            server_hostname=access.server_hostname,
+            allow_redirects=False,
+        ) as response:
+            if response.status != 200:
+                raise await _error(response)
+            yield response
+
+    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        while True:
+            async with asyncio.timeout(self._idle_seconds):
+                chunk = await response.content.readany()
+            if not chunk:
+                return
+            yield chunk
+
+
+async def connect(options: AccessOptions, idle_seconds: float = 150.0) -> KubeClient:
+    """Make a client; no request is sent yet. Raises `kpng.UserError`."""
+    return KubeClient(options, await load_access(options), idle_seconds)
+
+
+def _is_loopback(server: str) -> bool:
+    """Go programs (kubectl) never ask a proxy from the environment for the machine itself; nor do we."""
+    host = urlsplit(server).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+async def _error(response: aiohttp.ClientResponse) -> HTTPError:
+    body = await response.content.read(65536)
+    try:
+        message = _status_decoder.decode(body).message
+    except msgspec.MsgspecError:
+        message = body[:200].decode(errors="replace").strip()
+    retry_after = response.headers.get("Retry-After", "")
+    seconds = min(float(retry_after), 60.0) if retry_after.isdecimal() else 0.0
+    return HTTPError(response.status, message or response.reason or "", seconds)

@@ -1,0 +1,76 @@
+"""The conversions with the user's filters applied."""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from kpng.kube.objects import EndpointSlice
+from kpng.kube.objects import Node as KubeNode
+from kpng.kube.objects import Service as KubeService
+from kpng.model import ZONE_LABEL, Node, Problem, Service
+
+from .common import Faults, check_identity, subject_of
+from .filters import HEADLESS_LABEL, Filters, GlobSet
+from .service import service_fields
+from .slices import NamedSource, slice_source
+
+T = TypeVar("T")
+
+
+class Outcome(NamedTuple, Generic[T]):
+    """What became of an object: None where it is nothing to kpng, and its problems under its subject."""
+
+    subject: str
+    value: T | None
+    problems: list[Problem]
+
+
+class Converter:
+    """Converts objects of one origin (a file's name, a server's URL, or ""), by the user's filters."""
+
+    def __init__(self, filters: Filters, origin: str = "") -> None:
+        self.origin = origin
+        self._filters = filters
+        self._service_labels = GlobSet(filters.service_labels)
+        self._service_annotations = GlobSet(filters.service_annotations)
+        self._node_labels = GlobSet(filters.node_labels)
+        self._node_annotations = GlobSet(filters.node_annotations)
+
+    def service(self, kube: KubeService) -> Outcome[Service]:
+        """A Service; None for one that another proxy handles, or that has nothing to proxy."""
+        metadata = kube.metadata
+        faults = Faults(subject_of("Service", metadata), self.origin)
+        service = None
+        if self._filters.wants_service(metadata.labels) and check_identity(metadata, faults):
+            service = service_fields(kube, faults)
+        if service is not None:
+            labels = self._service_labels.select(metadata.labels)
+            annotations = self._service_annotations.select(metadata.annotations)
+            if labels or annotations:
+                service = msgspec.structs.replace(service, labels=labels, annotations=annotations)
+        return Outcome(faults.subject, service, faults.problems)
+
+    def slice(self, kube: EndpointSlice) -> Outcome[NamedSource]:
+        """The endpoints of an EndpointSlice."""
+        metadata = kube.metadata
+        faults = Faults(subject_of("EndpointSlice", metadata), self.origin)
+        source = None
+        if HEADLESS_LABEL not in (metadata.labels or {}) and check_identity(metadata, faults):
+            source = slice_source(kube, faults)
+        return Outcome(faults.subject, source, faults.problems)
+
+    def node(self, kube: KubeNode) -> Outcome[Node]:
+        """A Node."""
+        metadata = kube.metadata
+        faults = Faults(subject_of("Node", metadata, namespaced=False), self.origin)
+        node = None
+        if check_identity(metadata, faults, namespaced=False):
+            node = Node(
+                name=metadata.name or "",
+                zone=(metadata.labels or {}).get(ZONE_LABEL) or "",
+                labels=self._node_labels.select(metadata.labels),
+                annotations=self._node_annotations.select(metadata.annotations),
+            )
+        return Outcome(faults.subject, node, faults.problems)

@@ -1,0 +1,185 @@
+"""A Kubernetes Service in kpng's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kpng.kube.objects import Service as KubeService
+from kpng.kube.objects import ServicePort, ServiceSpec
+from kpng.model import Family, IPSet, PortMapping, Protocol, Service, family_of, parse_cidr
+
+from .common import Faults, check_service_address
+
+_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
+_FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
+_DEFAULT_AFFINITY_SECONDS = 10800
+_MAX_AFFINITY_SECONDS = 86400
+
+
+def service_fields(kube: KubeService, faults: Faults) -> Service | None:
+    """The Service without labels and annotations; None where it is nothing to proxy (type ExternalName, no
+    cluster IP). A bad part is left out and noted in ``faults``."""
+    spec = kube.spec or ServiceSpec()
+    kind = spec.type or "ClusterIP"
+    if kind == "ExternalName":
+        return None
+    if kind not in _TYPES:
+        faults.add("spec.type", f"{kind!r} is not a type of Service")
+        return None
+    name, namespace = kube.metadata.name or "", kube.metadata.namespace or "default"
+    ports = tuple(_ports(spec, faults))
+    if spec.cluster_ip == "None" or "None" in (spec.cluster_ips or ()):
+        return Service(namespace=namespace, name=name, type=kind, headless=True, ports=ports)
+    cluster_ips = _cluster_ips(spec, faults)
+    if not cluster_ips:
+        return None
+    external_ips = IPSet.of(_addresses(spec.external_ips or (), "spec.externalIPs", faults))
+    source_ranges = _source_ranges(spec, faults)
+    external_local = _external_local(spec, kind, external_ips)
+    return Service(
+        namespace=namespace,
+        name=name,
+        type=kind,
+        cluster_ips=cluster_ips,
+        external_ips=external_ips,
+        load_balancer_ips=_load_balancer_ips(kube, kind, source_ranges, faults),
+        ports=ports,
+        internal_traffic_local=spec.internal_traffic_policy == "Local",
+        external_traffic_local=external_local,
+        session_affinity_seconds=_affinity_seconds(spec, faults),
+        source_ranges=source_ranges or (),
+        health_check_node_port=_health_check_port(spec, faults) if external_local and kind == "LoadBalancer" else 0,
+    )
+
+
+# -- addresses -------------------------------------------------------------------------------------
+
+
+def _cluster_ips(spec: ServiceSpec, faults: Faults) -> IPSet:
+    """One cluster IP a family; with ``ipFamilies``, the IP at the index of its family."""
+    field = "spec.clusterIPs" if spec.cluster_ips else "spec.clusterIP"
+    texts = [text for text in spec.cluster_ips or [spec.cluster_ip or ""] if text]
+    if not texts:
+        faults.add("spec.clusterIP", "not set; a file source does not allocate addresses")
+    found: dict[Family, str] = {}
+    for index, text in enumerate(texts):
+        where = f"{field}[{index}]" if spec.cluster_ips else field
+        address = faults.check(check_service_address, text, where)
+        if address is None:
+            continue
+        family = family_of(address)
+        if spec.ip_families and family is not _family_at(spec.ip_families, index):
+            faults.add(where, f"{address} does not fit spec.ipFamilies ({', '.join(spec.ip_families)})")
+        elif family in found:
+            faults.add(where, f"{address} is a second cluster IP of its family")
+        else:
+            found[family] = address
+    return IPSet.of(found.values())
+
+
+def _family_at(families: list[str], index: int) -> Family | None:
+    return _FAMILIES.get(families[index]) if index < len(families) else None
+
+
+def _addresses(texts: list[str] | tuple[str, ...], field: str, faults: Faults) -> Iterator[str]:
+    for index, text in enumerate(texts):
+        address = faults.check(check_service_address, text, f"{field}[{index}]")
+        if address is not None:
+            yield address
+
+
+def _load_balancer_ips(kube: KubeService, kind: str, ranges: tuple[str, ...] | None, faults: Faults) -> IPSet:
+    """The ingress IPs that kpng is to serve: not those of mode Proxy (KEP-1860), not host names.
+
+    Where source ranges were asked for and none is valid (``ranges`` is None), none: failing open would let in
+    everybody whom the ranges were to keep out.
+    """
+    balancer = kube.status.load_balancer if kube.status else None
+    if kind != "LoadBalancer" or balancer is None or ranges is None:
+        return IPSet()
+    addresses = []
+    for index, ingress in enumerate(balancer.ingress or ()):
+        if ingress.ip and ingress.ip_mode in (None, "VIP"):
+            where = f"status.loadBalancer.ingress[{index}].ip"
+            address = faults.check(check_service_address, ingress.ip, where)
+            if address is not None:
+                addresses.append(address)
+    return IPSet.of(addresses)
+
+
+def _source_ranges(spec: ServiceSpec, faults: Faults) -> tuple[str, ...] | None:
+    """Canonical CIDRs; None if there are some and all are invalid."""
+    field = "spec.loadBalancerSourceRanges"
+    ranges = set()
+    for index, text in enumerate(spec.source_ranges or ()):
+        cidr = faults.check(parse_cidr, text, f"{field}[{index}]")
+        if cidr is not None:
+            ranges.add(cidr)
+    if spec.source_ranges and not ranges:
+        faults.add(field, "no valid range: the load-balancer IPs are not served")
+        return None
+    return tuple(sorted(ranges))
+
+
+# -- ports and policies ----------------------------------------------------------------------------
+
+
+def _ports(spec: ServiceSpec, faults: Faults) -> Iterator[PortMapping]:
+    seen: set[tuple[str | int, Protocol]] = set()
+    for index, port in enumerate(spec.ports or ()):
+        where = f"spec.ports[{index}]"
+        mapping = _port(port, where, faults)
+        if mapping is None:
+            continue
+        names = (mapping.name, mapping.protocol)
+        numbers = (mapping.port, mapping.protocol)
+        if names in seen or numbers in seen:
+            faults.add(where, f"a second port {mapping.port}/{mapping.protocol.name} {mapping.name}".rstrip())
+            continue
+        seen |= {names, numbers}
+        yield mapping
+
+
+def _port(port: ServicePort, where: str, faults: Faults) -> PortMapping | None:
+    protocol = faults.protocol(port.protocol, f"{where}.protocol")
+    if not faults.port(port.port, f"{where}.port") or protocol is None or port.port is None:
+        return None
+    node_port = port.node_port or 0
+    if node_port and not faults.port(node_port, f"{where}.nodePort"):
+        node_port = 0
+    target = port.target_port or port.port
+    if isinstance(target, str):
+        number, name = 0, target
+    elif faults.port(target, f"{where}.targetPort"):
+        number, name = target, ""
+    else:
+        return None
+    return PortMapping(port.port, protocol, port.name or "", node_port, number, name)
+
+
+def _external_local(spec: ServiceSpec, kind: str, external_ips: IPSet) -> bool:
+    """The policy says something only where there is traffic from outside."""
+    reachable = kind != "ClusterIP" or bool(external_ips)
+    return spec.external_traffic_policy == "Local" and reachable
+
+
+def _health_check_port(spec: ServiceSpec, faults: Faults) -> int:
+    port = spec.health_check_node_port or 0
+    return port if port and faults.port(port, "spec.healthCheckNodePort") else 0
+
+
+def _affinity_seconds(spec: ServiceSpec, faults: Faults) -> int:
+    if spec.session_affinity in (None, "", "None"):
+        return 0
+    if spec.session_affinity != "ClientIP":
+        faults.add("spec.sessionAffinity", f"{spec.session_affinity!r} is not known (None, ClientIP)")
+        return 0
+    config = spec.session_affinity_config.client_ip if spec.session_affinity_config else None
+    seconds = config.timeout_seconds if config else None
+    if seconds is None:
+        return _DEFAULT_AFFINITY_SECONDS
+    if not 1 <= seconds <= _MAX_AFFINITY_SECONDS:
+        where = "spec.sessionAffinityConfig.clientIP.timeoutSeconds"
+        faults.add(where, f"{seconds} is not between 1 and {_MAX_AFFINITY_SECONDS}")
+        return _DEFAULT_AFFINITY_SECONDS
+    return seconds

@@ -1,0 +1,133 @@
+"""Takes in what a reflector hears about one kind: decoded, converted and put into the store, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import msgspec
+
+from kpng.model import Node, Problem, ProblemLog, Service, ServiceKey
+from kpng.store import Kind, Store, Transaction
+
+from . import objects
+from .convert import Converter, NamedSource, Outcome
+from .decode import DecodeError, decode_json, metadata_of
+from .objects import Metadata, Object
+from .problems import ProblemScope
+
+T = TypeVar("T", bound=Object)
+V = TypeVar("V")
+
+Identity = tuple[str, str]
+"""(namespace, name); the namespace of a Node is ""."""
+
+
+class Intake(Generic[T, V]):
+    """Stages objects of one kind until they are committed, in one transaction each time.
+
+    ``apply`` writes one converted object (None: it is gone, or nothing to kpng) into a transaction.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        kind: Kind,
+        cls: type[T],
+        convert: Callable[[T], Outcome[V]],
+        apply: Callable[[Transaction, Identity, V | None], None],
+        problems: ProblemLog,
+        origin: str,
+    ) -> None:
+        self._store = store
+        self._kind = kind
+        self._name = cls.__name__
+        self._decoder = msgspec.json.Decoder(cls)
+        self._convert = convert
+        self._apply = apply
+        self._problems = ProblemScope(problems)
+        self._origin = origin
+        self._staged: dict[Identity, tuple[Outcome[V], ...]] = {}
+
+    def set(self, raw: msgspec.Raw) -> None:
+        """Stage an object that is new or different."""
+        try:
+            kube = decode_json(self._decoder, self._name, raw)
+        except DecodeError as error:
+            problem = Problem(error.subject, error.field, error.message, self._origin)
+            self._staged[_identity(metadata_of(raw))] = (Outcome(error.subject, None, [problem]),)
+        else:
+            self._staged[_identity(kube.metadata)] = (self._convert(kube),)
+
+    def delete(self, raw: msgspec.Raw) -> None:
+        """Stage that an object is gone."""
+        self._staged[_identity(metadata_of(raw))] = ()
+
+    def discard(self) -> None:
+        """Drop what is staged."""
+        self._staged.clear()
+
+    def commit(self, *, replace: bool) -> None:
+        """Write what is staged. ``replace``: it is everything of this kind, so the rest is gone."""
+        staged, self._staged = self._staged, {}
+        with self._store.transaction() as tx:
+            if replace:
+                tx.replace(self._kind)
+            for identity, outcome in staged.items():
+                self._apply(tx, identity, outcome[0].value if outcome else None)
+        self._report(staged, replace)
+
+    def _report(self, staged: dict[Identity, tuple[Outcome[V], ...]], replace: bool) -> None:
+        for identity, outcome in staged.items():
+            subject = outcome[0].subject if outcome else self._subject(identity)
+            self._problems.report(subject, outcome[0].problems if outcome else ())
+        if replace:
+            self._problems.forget_all_but(self._subject(identity) for identity in staged)
+
+    def _subject(self, identity: Identity) -> str:
+        namespace, name = identity
+        return f"{self._name} {namespace}/{name}" if self._kind is not Kind.NODES else f"{self._name} {name}"
+
+
+def _identity(metadata: Metadata) -> Identity:
+    return metadata.namespace or "", metadata.name or "?"
+
+
+def service_intake(store: Store, converter: Converter, problems: ProblemLog) -> Intake[objects.Service, Service]:
+    """The intake for Services."""
+    kind, origin = Kind.SERVICES, converter.origin
+    return Intake(store, kind, objects.Service, converter.service, _apply_service, problems, origin)
+
+
+def slice_intake(
+    store: Store, converter: Converter, problems: ProblemLog
+) -> Intake[objects.EndpointSlice, NamedSource]:
+    """The intake for EndpointSlices."""
+    kind, origin = Kind.ENDPOINTS, converter.origin
+    return Intake(store, kind, objects.EndpointSlice, converter.slice, _apply_slice, problems, origin)
+
+
+def node_intake(store: Store, converter: Converter, problems: ProblemLog) -> Intake[objects.Node, Node]:
+    """The intake for Nodes."""
+    return Intake(store, Kind.NODES, objects.Node, converter.node, _apply_node, problems, converter.origin)
+
+
+def _apply_service(tx: Transaction, identity: Identity, service: Service | None) -> None:
+    if service is None:
+        tx.delete_service(ServiceKey(*identity))
+    else:
+        tx.set_service(service)
+
+
+def _apply_slice(tx: Transaction, identity: Identity, named: NamedSource | None) -> None:
+    if named is None:
+        tx.delete_source(*identity)
+    else:
+        tx.set_source(named.name, named.source.service, named.source.endpoints)
+
+
+def _apply_node(tx: Transaction, identity: Identity, node: Node | None) -> None:
+    if node is None:
+        tx.delete_node(identity[1])
+    else:
+        tx.set_node(node)

@@ -1,0 +1,214 @@
+"""List and watch, sans I/O: what to ask the API server next, and what its answers mean.
+
+The protocol is that of "Kubernetes API Concepts: efficient detection of changes" and KEP-3157 (WatchList): first
+everything (streamed by the watch itself where the server can, else as a paginated list), then changes from that
+resourceVersion on. One rule stands above all: nothing is deleted because it has merely not been seen yet. So what
+has come of a list is handed on only once the list is complete.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from enum import Enum
+from typing import Protocol
+
+import msgspec
+from msgspec import Raw, Struct
+
+from .backoff import Backoff
+from .objects import AnyObject, ObjectList, Status, WatchEvent
+from .resource import Resource
+
+PAGE_SIZE = 500
+_INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+_WATCH_SECONDS = (300, 600)
+_DENIED_SECONDS = 10.0
+_SHORT_LIVED_SECONDS = 1.0
+_TRANSIENT = (0, 401, 403, 408, 429, 500, 502, 503)
+
+_event_decoder = msgspec.json.Decoder(WatchEvent)
+_list_decoder = msgspec.json.Decoder(ObjectList)
+_status_decoder = msgspec.json.Decoder(Status)
+_any_decoder = msgspec.json.Decoder(AnyObject)
+
+
+class Request(Struct, frozen=True):
+    """A GET. ``stream``: the answer is lines for `Reflector.lines`; else it is one body for `Reflector.page`."""
+
+    path: str
+    params: dict[str, str]
+    accept: str
+    stream: bool
+
+
+class Receiver(Protocol):
+    """What takes in the objects (`kpng.kube.intake.Intake`)."""
+
+    def set(self, raw: Raw) -> None: ...
+    def delete(self, raw: Raw) -> None: ...
+    def discard(self) -> None: ...
+    def commit(self, *, replace: bool) -> None: ...
+
+
+class WatchError(Exception):
+    """The watch told of an error, or something that is no watch event; the request is over."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Phase(Enum):
+    """What the reflector is at."""
+
+    WATCH_LIST = "watch-list"
+    LIST = "list"
+    WATCH = "watch"
+
+
+class Reflector:
+    """The protocol's state for one resource.
+
+    The driver performs `request`, feeds what comes (`page`, or `lines` as they arrive together), then says how
+    it went (`ended` or `failed`), sleeps as told, and starts over.
+    """
+
+    def __init__(self, resource: Resource, receiver: Receiver, chance: random.Random | None = None) -> None:
+        self.phase = Phase.WATCH_LIST
+        self._resource = resource
+        self._receiver = receiver
+        self._chance = chance or random.Random()
+        self._backoff = Backoff(self._chance)
+        self._version = ""
+        self._continue = ""
+        self._paginated = True
+        self._watch_list_refused = False
+        self._relisting = False  # since the last event: a server that refuses each watch must not be hammered
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    def request(self) -> Request:
+        """What to ask now."""
+        resource = self._resource
+        params = {"labelSelector": resource.selector} if resource.selector else {}
+        if self.phase is Phase.LIST:
+            params |= self._list_params()
+            return Request(resource.path, params, resource.accept_list, stream=False)
+        params |= {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(self._chance.randint(*_WATCH_SECONDS)),
+        }
+        if self.phase is Phase.WATCH_LIST:
+            params |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+        else:
+            params["resourceVersion"] = self._version
+        return Request(resource.path, params, resource.accept_watch, stream=True)
+
+    def _list_params(self) -> dict[str, str]:
+        params = {"limit": str(PAGE_SIZE)} if self._paginated else {}
+        if self._continue:
+            params["continue"] = self._continue
+        return params
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def page(self, body: bytes) -> None:
+        """One page of a list. Raises `WatchError` where it is none."""
+        try:
+            page = _list_decoder.decode(body)
+        except msgspec.MsgspecError as error:
+            raise WatchError(f"the answer is not a list: {error}") from None
+        for raw in page.items or ():
+            self._receiver.set(raw)
+        self._continue = page.metadata.continue_token or ""
+        if not self._continue:
+            self._complete(page.metadata.resource_version or "")
+
+    def lines(self, lines: Iterable[bytes]) -> None:
+        """Watch events that arrived together; they become one transaction. Raises `WatchError`."""
+        try:
+            for line in lines:
+                self._event(line)
+        finally:
+            if self.phase is Phase.WATCH:
+                self._receiver.commit(replace=False)
+
+    def ended(self, seconds: float) -> float:
+        """The answer ended as it should, after so long. Returns how many seconds to wait."""
+        if self.phase is Phase.WATCH_LIST:
+            return self._restart(Phase.LIST)
+        if self.phase is Phase.WATCH and seconds < _SHORT_LIVED_SECONDS:
+            return self._backoff.next()
+        return 0.0
+
+    def failed(self, status: int = 0, retry_after: float = 0.0) -> float:
+        """The request failed: with an HTTP status, or without (0). Returns how many seconds to wait."""
+        wait = max(retry_after, _DENIED_SECONDS if status in (401, 403) else 0.0)
+        if self.phase is Phase.WATCH:
+            return self._watch_failed(status, wait)
+        if self.phase is Phase.WATCH_LIST:
+            self._watch_list_refused |= status in (400, 404, 405, 406, 415, 422)
+            return self._restart(Phase.LIST, wait)
+        if status == 410:  # the continue token has expired: next time all in one piece
+            self._paginated = False
+            return self._restart(Phase.LIST, wait)
+        return self._restart(self._first_phase(), wait)
+
+    # -- meaning -----------------------------------------------------------------------------------
+
+    def _event(self, line: bytes) -> None:
+        try:
+            event = _event_decoder.decode(line)
+            if event.type in ("ADDED", "MODIFIED"):
+                self._receiver.set(event.object)
+            elif event.type == "DELETED":
+                self._receiver.delete(event.object)
+            elif event.type == "ERROR":
+                self._error(event.object)
+            elif event.type != "BOOKMARK":
+                raise WatchError(f"unknown watch event {event.type[:40]!r}")
+            self._advance(_any_decoder.decode(event.object), event.type)
+        except msgspec.MsgspecError as error:
+            raise WatchError(f"not a watch event: {error}") from None
+
+    def _error(self, raw: Raw) -> None:
+        status = _status_decoder.decode(raw)
+        raise WatchError(status.message or status.reason or "error without a message", status.code or 500)
+
+    def _advance(self, obj: AnyObject, event: str) -> None:
+        """Move on to the event's resourceVersion; a certain bookmark ends the initial events (KEP-3157)."""
+        version = obj.metadata.resource_version or ""
+        if self.phase is Phase.WATCH:
+            self._version = version or self._version
+            self._relisting = False
+            self._backoff.reset()
+        elif event == "BOOKMARK" and (obj.metadata.annotations or {}).get(_INITIAL_EVENTS_END) == "true":
+            self._complete(version)
+
+    def _complete(self, version: str) -> None:
+        """Everything is here: hand it on whole, and watch from this version."""
+        self._receiver.commit(replace=True)
+        self._version = version
+        self._paginated = True
+        self.phase = Phase.WATCH
+        if not self._relisting:
+            self._backoff.reset()
+
+    def _watch_failed(self, status: int, wait: float) -> float:
+        """Resume where we were, unless the server says that it cannot: 410 Gone (that version is compacted) or
+        any other refusal of just this request (as 504 for a version from before a restore of etcd)."""
+        if status in _TRANSIENT:
+            return self._backoff.next(wait)
+        self._relisting = True
+        return self._restart(self._first_phase(), wait)
+
+    def _first_phase(self) -> Phase:
+        return Phase.LIST if self._watch_list_refused else Phase.WATCH_LIST
+
+    def _restart(self, phase: Phase, at_least: float = 0.0) -> float:
+        self._receiver.discard()
+        self._continue = ""
+        self.phase = phase
+        return self._backoff.next(at_least)

@@ -1,0 +1,119 @@
+"""The ``kube`` source: the Kubernetes API server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import aiohttp
+from msgspec import Struct
+
+from kpng.model import ProblemLog, UserError
+from kpng.store import Store
+
+from .access import AccessOptions
+from .client import HTTPError, KubeClient, connect
+from .convert import Converter, Filters
+from .intake import node_intake, service_intake, slice_intake
+from .lines import LineSplitter, LineTooLongError
+from .reflector import Receiver, Reflector, Request, WatchError
+from .resource import resources
+
+log = logging.getLogger(__name__)
+
+_FAILURES = (HTTPError, WatchError, LineTooLongError, aiohttp.ClientError, OSError)  # OSError: also TimeoutError
+
+
+class KubeOptions(Struct, frozen=True):
+    """What the command line gives."""
+
+    access: AccessOptions = AccessOptions()
+    filters: Filters = Filters()
+    idle_seconds: float = 150.0
+
+
+class KubeSource:
+    """Follows Services, EndpointSlices and Nodes, each on its own; whatever fails is tried again."""
+
+    def __init__(self, options: KubeOptions, problems: ProblemLog) -> None:
+        self._options = options
+        self._problems = problems
+
+    async def run(self, store: Store) -> None:
+        """Follow until cancelled. Raises `kpng.UserError` where there is no server to follow."""
+        async with await connect(self._options.access, self._options.idle_seconds) as client:
+            converter = Converter(self._options.filters, client.server)
+            receivers: tuple[Receiver, ...] = (
+                service_intake(store, converter, self._problems),
+                slice_intake(store, converter, self._problems),
+                node_intake(store, converter, self._problems),
+            )
+            async with asyncio.TaskGroup() as group:
+                for resource, receiver in zip(resources(self._options.filters), receivers, strict=True):
+                    follower = Follower(resource.name, Reflector(resource, receiver), client)
+                    group.create_task(follower.run(), name=f"kube {resource.name}")
+
+
+class Follower:
+    """Drives one reflector: does its requests, feeds it the answers, waits as it says."""
+
+    def __init__(self, name: str, reflector: Reflector, client: KubeClient) -> None:
+        self._name = name
+        self._reflector = reflector
+        self._client = client
+        self._trouble = ""
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            seconds = await self._round()
+            await asyncio.sleep(seconds)
+
+    async def _round(self) -> float:
+        """One request; returns the seconds to wait before the next."""
+        started = time.monotonic()
+        try:
+            await self._perform(self._reflector.request())
+        except _FAILURES as error:
+            return await self._failed(error)
+        return self._reflector.ended(time.monotonic() - started)
+
+    async def _perform(self, request: Request) -> None:
+        if not request.stream:
+            self._reflector.page(await self._client.read(request))
+            self._working()
+            return
+        splitter = LineSplitter()
+        async with self._client.stream(request) as chunks:
+            async for chunk in chunks:
+                lines = splitter.feed(chunk)
+                if lines:
+                    self._reflector.lines(lines)
+                    self._working()
+
+    async def _failed(self, error: Exception) -> float:
+        status = error.status if isinstance(error, HTTPError | WatchError) else 0
+        text = str(error) or type(error).__name__
+        if status == 401 and await self._renew():
+            return self._reflector.failed()
+        seconds = self._reflector.failed(status, error.retry_after if isinstance(error, HTTPError) else 0.0)
+        if status == 410:
+            log.info("%s: %s: listing again", self._name, text)
+        elif text != self._trouble:
+            self._trouble = text
+            log.warning("%s at %s: %s; trying again in %.1f s", self._name, self._client.server, text, seconds)
+        return seconds
+
+    async def _renew(self) -> bool:
+        """Whether there may be fresh credentials, so that trying again at once makes sense."""
+        try:
+            return await self._client.renew()
+        except UserError as error:
+            log.warning("%s: credentials: %s", self._name, error)
+            return False
+
+    def _working(self) -> None:
+        if self._trouble:
+            log.info("%s at %s: working again", self._name, self._client.server)
+            self._trouble = ""

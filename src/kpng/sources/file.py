@@ -1,0 +1,144 @@
+"""The ``file`` source: a state file, or Kubernetes manifests, followed while they change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Iterator
+
+from watchfiles import awatch
+
+from kpng.kube.convert import Filters
+from kpng.kube.problems import ProblemScope
+from kpng.model import ProblemLog, UserError
+from kpng.store import Kind, Store
+
+from .documents import UnreadableError
+from .files import InputFiles
+from .manifests import Content, read_content
+
+log = logging.getLogger(__name__)
+
+_DEBOUNCE_MILLISECONDS = 100
+_STEP_MILLISECONDS = 20
+_LOOK_AGAIN_SECONDS = 1.0
+_CHUNK = 1 << 20
+
+
+class FileSource:
+    """Fills the store from a path: a state file, a manifest, a folder of manifests, or ``-`` (standard input).
+
+    Kernel notifications (inotify) only say when to look: the files are also looked at every second, for what
+    notifications miss (network file systems, links that lead elsewhere, folders that are made anew).
+    """
+
+    def __init__(self, path: str, problems: ProblemLog, *, service_proxy_name: str = "") -> None:
+        self._path = path
+        self._problems = ProblemScope(problems)
+        self._filters = Filters(service_proxy_name=service_proxy_name)
+
+    async def run(self, store: Store) -> None:
+        """Follow until cancelled; standard input is read once. Raises `kpng.UserError`."""
+        if self._path == "-":
+            self._use(store, self._parse_input(await read_to_end(0)))
+            return
+        files = InputFiles(self._path, self._filters)
+        await asyncio.to_thread(files.check)
+        await self._reload(store, files)
+        while True:
+            await self._watch(store, files)
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await self._reload(store, files)
+
+    def _parse_input(self, raw: bytes) -> Content:
+        try:
+            return read_content(raw, "standard input", self._filters)
+        except UnreadableError as error:
+            line = f":{error.line}" if error.line else ""
+            raise UserError(f"standard input{line}: {error.message}") from None
+
+    async def _watch(self, store: Store, files: InputFiles) -> None:
+        """Look whenever something happens in the folder; returns when that folder is no longer the same."""
+        folder, recursive = _watched(self._path)
+        identity = _identity(folder)
+        if identity is None:
+            return
+        try:
+            async for _ in awatch(
+                folder,
+                watch_filter=None,
+                debounce=_DEBOUNCE_MILLISECONDS,
+                step=_STEP_MILLISECONDS,
+                rust_timeout=int(_LOOK_AGAIN_SECONDS * 1000),
+                yield_on_timeout=True,
+                recursive=recursive,
+            ):
+                await self._reload(store, files)
+                if _identity(folder) != identity:
+                    return
+        except OSError as error:
+            log.debug("%s: cannot be watched: %s", folder, error)
+
+    async def _reload(self, store: Store, files: InputFiles) -> None:
+        if not await asyncio.to_thread(files.refresh):
+            return
+        content = files.content()
+        if content is not None:
+            self._use(store, content, files)
+        else:
+            self._problems.report_all(files.troubles())
+
+    def _use(self, store: Store, content: Content, files: InputFiles | None = None) -> None:
+        """One transaction holds everything; what is equal to before changes nothing."""
+        state = content.state
+        with store.transaction() as tx:
+            tx.replace(*Kind)
+            for service in state.services.values():
+                tx.set_service(service)
+            for (_, name), source in state.sources.items():
+                tx.set_source(name, source.service, source.endpoints)
+            for node in state.nodes.values():
+                tx.set_node(node)
+        self._problems.report_all([*content.problems, *(files.troubles() if files else ())])
+
+
+def _watched(path: str) -> tuple[str, bool]:
+    """The folder to watch, and whether what is below it counts. For a file, the folder it is in: a watch on the
+    file itself would end when another is renamed over it."""
+    if os.path.isdir(path):
+        return path, True
+    return os.path.dirname(os.path.abspath(path)), False
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+async def read_to_end(descriptor: int) -> bytes:
+    """Everything there is to read. A thread of its own, which nobody waits for: a pool's thread that waits for
+    input would hold up the end of the program."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bytes] = loop.create_future()
+
+    def finish(data: bytes) -> None:
+        if not done.cancelled():
+            done.set_result(data)
+
+    def read() -> None:
+        data = b"".join(_chunks(descriptor))
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(finish, data)
+
+    threading.Thread(target=read, name="standard input", daemon=True).start()
+    return await done
+
+
+def _chunks(descriptor: int) -> Iterator[bytes]:
+    while chunk := os.read(descriptor, _CHUNK):
+        yield chunk
