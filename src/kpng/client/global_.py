@@ -30,7 +30,7 @@ async def watch_global(
     address: str, tls: ssl.SSLContext | None = None, *, problems: ProblemLog | None = None
 ) -> AsyncGenerator[GlobalRound, None]:
     """The global state of the kpng API at ``address``, round by round, without end."""
-    seen = SeenProblems(problems or ProblemLog())
+    seen = SeenProblems(ProblemLog() if problems is None else problems)
     request = globalv1.GlobalWatchReq().SerializeToString()
     rounds = follow(address, GLOBAL_WATCH, request, lambda: GlobalRound(seen, address), tls)
     async with aclosing(rounds):

@@ -27,7 +27,7 @@ async def watch_local(
     next round is asked for when the consumer asks for the next change set, so changes collapse meanwhile.
     """
     mirror = LocalMirror()
-    seen = SeenProblems(problems or ProblemLog())
+    seen = SeenProblems(ProblemLog() if problems is None else problems)
     request = localv1.WatchReq(NodeName=node).SerializeToString()
     rounds = follow(address, LOCAL_WATCH, request, lambda: LocalRound(seen, address), tls)
     async with aclosing(rounds):
