@@ -1,0 +1,232 @@
+"""``to-nft``: the nftables backend."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+import click
+
+from kpng.backends.contract import Backend
+from kpng.host.nftables import Nftables, TransactionError
+from kpng.model import (
+    FAMILIES,
+    ChangeSet,
+    InvalidObjectError,
+    Problem,
+    ProblemLog,
+    UserError,
+    family_of,
+    parse_cidr,
+)
+
+from .books import Books, Draft, Lost
+from .fields import key_text, show
+from .kernel import Kernel, Services, remove_tables
+from .layout import Layout, Options
+from .text import HEADER, change_text, table_text
+from .verify import differences
+
+log = logging.getLogger(__name__)
+
+_INLINE_ENDPOINTS = 1000
+"""Changes up to this many endpoints are worked out in the event loop's thread: they take a few milliseconds,
+less than the way to another thread and back may on a busy machine. Larger ones go to a thread, so that streams and
+health checks go on."""
+_VERIFY_ATTEMPTS = 5
+
+HELP = """Forward services with nftables: two tables, `ip kpng` and `ip6 kpng`, and nothing else is touched.
+
+Services and endpoints are elements of a few maps; the rules are fixed. A change costs what changed, however
+many services there are. On exit the rules stay; `kpng cleanup nft` removes them.
+
+\b
+  kpng local to-nft --cluster-cidr 10.244.0.0/16,fd00:10:244::/56
+  kpng file -i state.yaml to-local to-nft --dry-run    # print the ruleset, touch nothing
+  nft list table ip kpng                               # what is programmed
+"""
+
+
+class NftBackend(Backend):
+    """Forwards services with nftables."""
+
+    help: ClassVar[str] = HELP
+    options: ClassVar[tuple[click.Option, ...]] = (
+        click.Option(
+            ["--cluster-cidr", "cluster_cidr"],
+            multiple=True,
+            metavar="CIDR[,CIDR]",
+            help="The pods' addresses, one CIDR of each family. Connections to cluster IPs from elsewhere are "
+            "masqueraded. Without it, none are.",
+        ),
+        click.Option(
+            ["--masquerade-all", "masquerade_all"],
+            is_flag=True,
+            help="Masquerade all connections to cluster IPs.",
+        ),
+        click.Option(
+            ["--hook-priority", "hook_priority"],
+            type=click.IntRange(-99, 199),
+            default=0,
+            show_default=True,
+            help="Added to the priorities of all hooks (dstnat, srcnat, filter): below 0 comes before "
+            "others' rules, above 0 after them.",
+        ),
+        click.Option(
+            ["--dry-run", "dry_run"],
+            is_flag=True,
+            help="Print the ruleset and each change to it as nft text, and touch nothing. Needs no root.",
+        ),
+    )
+
+    def __init__(
+        self,
+        *,
+        cluster_cidr: Sequence[str] = (),
+        masquerade_all: bool = False,
+        hook_priority: int = 0,
+        dry_run: bool = False,
+    ) -> None:
+        options = Options(_cluster_cidrs(cluster_cidr), masquerade_all, hook_priority)
+        self._layouts = {family: Layout(family, options) for family in FAMILIES}
+        self._dry_run = dry_run
+        self._books: Books | None = None
+        self._connection: Nftables | None = None
+        self._kernel: Kernel | None = None
+        self._turn = asyncio.Lock()
+        self._verification: asyncio.Task[None] | None = None
+        self.problems = ProblemLog()
+
+    async def start(self) -> None:
+        if self._dry_run:
+            return
+        self._connection = connect()
+        self._kernel = Kernel(self._layouts, self._connection)
+
+    async def apply(self, changes: ChangeSet) -> None:
+        services = {key: change.new for key, change in changes.changes.items()}
+        if self._dry_run:
+            self._report(self._print(services, full=changes.full))
+            return
+        assert self._kernel is not None, "apply before start"
+        async with self._turn:
+            if _is_small(services) and not changes.full:
+                draft, adopted = self._kernel.apply(services, full=False)
+            else:
+                draft, adopted = await asyncio.to_thread(self._kernel.apply, services, full=changes.full)
+        self._report(draft)
+        if adopted:
+            log.info("the tables already hold what they should; nothing written")
+            self._verification = asyncio.create_task(self._verify())
+
+    async def stop(self) -> None:
+        if self._verification is not None:
+            self._verification.cancel()
+            await asyncio.gather(self._verification, return_exceptions=True)
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @classmethod
+    async def cleanup(cls) -> str:
+        connection = connect()
+        try:
+            removed = remove_tables(connection)
+        except TransactionError as error:
+            if error.errno != errno.EPERM:
+                raise
+            raise UserError("the tables belong to a process that still runs: stop kpng first") from error
+        finally:
+            connection.close()
+        return f"removed table {' and table '.join(removed)}" if removed else "no table of kpng is there"
+
+    def _print(self, services: Services, *, full: bool) -> Draft:
+        """Print the whole ruleset first, then what changes."""
+        books = self._books
+        if books is None:
+            books = self._books = Books(self._layouts)
+            draft = books.draft(services, fresh=True)
+            tables = (table_text(self._layouts[f], table.change) for f, table in draft.tables.items())
+            sys.stdout.write(HEADER + "\n".join(tables))
+        else:
+            wanted = {**dict.fromkeys(books.services), **services} if full else services
+            draft = books.draft(wanted)
+            for family, table in draft.tables.items():
+                sys.stdout.write(change_text(self._layouts[family], table.change))
+        sys.stdout.flush()
+        books.take(draft)
+        return draft
+
+    def _report(self, draft: Draft) -> None:
+        for key, lost in draft.lost.items():
+            self.problems.report(f"Service {key}", self._problems(f"Service {key}", lost))
+
+    def _problems(self, subject: str, lost: Lost) -> Iterable[Problem]:
+        for frontend, owner in lost:
+            key = self._layouts[frontend.family].keys[frontend.kind]
+            text = f"{show(key, frontend.key)} ({key_text(key)})"
+            yield Problem(subject, f"port {frontend.mapping.port}", f"{text} already belongs to {owner}")
+
+    async def _verify(self) -> None:
+        """Read back what was adopted, and program it anew if it is not what its fingerprint says."""
+        assert self._kernel is not None
+        for _ in range(_VERIFY_ATTEMPTS):
+            try:
+                found = await asyncio.to_thread(self._differences)
+            except OSError as error:
+                log.warning("cannot verify the tables: %s", error)
+                return
+            if found is not None:
+                break
+        else:
+            return
+        if not found:
+            log.debug("the adopted tables are as they should be")
+            return
+        log.warning(
+            "the tables left by an earlier run are not what they say, programming anew: %s", "; ".join(found)
+        )
+        async with self._turn:
+            self._kernel.distrust()
+            with contextlib.suppress(Exception):  # the next change tries again, and reports
+                await asyncio.to_thread(self._kernel.apply, {}, full=False)
+
+    def _differences(self) -> list[str] | None:
+        """None where the tables changed meanwhile."""
+        assert self._kernel is not None
+        assert self._connection is not None
+        before = self._connection.generation()
+        found = differences(self._connection, self._kernel.books)
+        return found if self._connection.generation() == before else None
+
+
+def connect() -> Nftables:
+    """Open a connection to nf_tables. Raises `UserError` where this process or kernel cannot."""
+    try:
+        connection = Nftables()
+        connection.generation()
+    except PermissionError as error:
+        raise UserError("to-nft needs root (CAP_NET_ADMIN); --dry-run does not") from error
+    except OSError as error:
+        raise UserError(f"this kernel offers no nf_tables: {error.strerror}") from error
+    return connection
+
+
+def _cluster_cidrs(given: Sequence[str]) -> tuple[str, ...]:
+    cidrs = [part for text in given for part in text.split(",") if part.strip()]
+    try:
+        parsed = [parse_cidr(cidr) for cidr in cidrs]
+    except InvalidObjectError as error:
+        raise UserError(f"--cluster-cidr: {error.message}") from error
+    if len({family_of(cidr) for cidr in parsed}) != len(parsed):
+        raise UserError("--cluster-cidr: at most one CIDR of each family")
+    return tuple(parsed)
+
+
+def _is_small(services: Services) -> bool:
+    return sum(1 + len(local.endpoints) if local else 1 for local in services.values()) <= _INLINE_ENDPOINTS

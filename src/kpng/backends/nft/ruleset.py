@@ -1,0 +1,87 @@
+"""The plan's nouns: sets, rules, chains, tables. Plain objects that both renderers read."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from kpng.host.nftables import Hook, SetFlag
+from kpng.model import Family
+
+from .fields import Key
+from .statements import Statement
+
+TABLE = "kpng"
+
+
+class Set(Struct, frozen=True):
+    """A set; with ``data`` a map; with ``verdicts`` a verdict map. ``dynamic``: the packet path adds to it.
+
+    ``size`` is 0 nearly everywhere. With a size the kernel takes its fixed hash table: loading is twice as
+    fast, but the size is a hard limit that fails a transaction. The growing table has no limit, and 110,000
+    elements still load in a quarter of a second. Only dynamic sets must have one.
+    """
+
+    name: str
+    key: Key
+    data: Key = ()
+    verdicts: bool = False
+    dynamic: bool = False
+    size: int = 0
+    timeout_seconds: int = 0
+    comment: str = ""
+
+    @property
+    def flags(self) -> SetFlag:
+        return SetFlag.DYNAMIC | SetFlag.TIMEOUT if self.dynamic else SetFlag.NONE
+
+
+class Rule(Struct, frozen=True):
+    statements: tuple[Statement, ...]
+    comment: str = ""
+
+
+class Base(Struct, frozen=True):
+    """Where a base chain is hooked in."""
+
+    kind: str
+    hook: Hook
+    priority: int
+
+
+class Chain(Struct, frozen=True):
+    name: str
+    rules: tuple[Rule, ...]
+    base: Base | None = None
+
+
+class Table(Struct, frozen=True):
+    """A table without its elements: the fixed part."""
+
+    family: Family
+    sets: tuple[Set, ...]
+    chains: tuple[Chain, ...]
+
+
+Elements = dict[str, dict[bytes, bytes]]
+"""Elements by set: key to data (b"" in a set). Verdict maps are not among them, see `TableChange`."""
+
+
+class TableChange(Struct):
+    """What one transaction does to one table: chains of classes, elements, the fingerprint.
+
+    A class is a number in the services map that says what kind of service it is (how many endpoints, which
+    affinity timeout); its chain does the work, and its element in a classes map jumps there. Elements to
+    delete are deleted before any is added, so a new value for a key is simply in both.
+    """
+
+    new_classes: list[tuple[str, bytes, Chain]]
+    """Classes map, key, chain."""
+    old_classes: list[tuple[str, bytes, str]]
+    """Classes map, key, name of the chain."""
+    deleted: Elements
+    added: Elements
+    old_fingerprint: str = ""
+    new_fingerprint: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.new_classes or self.old_classes or any(self.deleted.values()) or any(self.added.values()))

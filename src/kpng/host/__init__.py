@@ -1,0 +1,1 @@
+"""What a Linux machine offers: netlink, nftables transactions. Knows nothing of kpng."""

@@ -1,0 +1,245 @@
+"""Netlink (netlink(7), RFC 3549): attributes, messages, and a socket for nfnetlink."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from enum import IntFlag
+
+NETLINK_NETFILTER = 12
+SOL_NETLINK = 270
+NETLINK_CAP_ACK = 10
+NETLINK_EXT_ACK = 11
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
+
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+NLA_F_NESTED = 0x8000
+_NLA_TYPE_MASK = 0x3FFF
+_ERROR_ATTRIBUTE_TEXT = 1
+_ERROR_ATTRIBUTE_OFFSET = 2
+
+HEADER = struct.Struct("=IHHII")
+"""struct nlmsghdr: length, type, flags, sequence number, port."""
+_ATTRIBUTE = struct.Struct("=HH")
+_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+_SEQUENCE = struct.Struct("=I")
+_FLAGS = struct.Struct("=H")
+_INT = struct.Struct("=i")
+
+
+class Flag(IntFlag):
+    """nlmsghdr flags; some share a bit and differ by kind of message."""
+
+    REQUEST = 0x1
+    ACK = 0x4
+    DUMP_INTERRUPTED = 0x10
+    DUMP = 0x300
+    ACK_ATTRIBUTES = 0x200
+    EXCLUSIVE = 0x200
+    CREATE = 0x400
+    APPEND = 0x800
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    length = len(payload)
+    return _ATTRIBUTE.pack(length + 4, kind) + payload + _PADDING[length & 3]
+
+
+def nested(kind: int, *parts: bytes) -> bytes:
+    return attribute(kind | NLA_F_NESTED, b"".join(parts))
+
+
+def string(kind: int, text: str) -> bytes:
+    return attribute(kind, text.encode() + b"\0")
+
+
+def u32(kind: int, value: int) -> bytes:
+    """A 32-bit number as nfnetlink wants it: big-endian; negative ones in two's complement."""
+    return attribute(kind, (value & 0xFFFFFFFF).to_bytes(4, "big"))
+
+
+def u64(kind: int, value: int) -> bytes:
+    return attribute(kind, value.to_bytes(8, "big"))
+
+
+def attributes(payload: bytes | memoryview, start: int = 0) -> Iterator[tuple[int, bytes, int]]:
+    """Walk attributes: (kind without flags, payload, offset of the attribute)."""
+    position, end = start, len(payload)
+    while position + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(payload, position)
+        if length < 4:
+            return
+        yield kind & _NLA_TYPE_MASK, bytes(payload[position + 4 : position + length]), position
+        position += (length + 3) & ~3
+
+
+def attribute_map(payload: bytes | memoryview, start: int = 0) -> dict[int, bytes]:
+    return {kind: value for kind, value, _ in attributes(payload, start)}
+
+
+def message(kind: int, flags: int, body: bytes) -> bytes:
+    """A message with sequence number 0; whoever sends it sets the number."""
+    return HEADER.pack(HEADER.size + len(body), kind, flags | Flag.REQUEST, 0, 0) + body
+
+
+class NetlinkError(OSError):
+    """The kernel refused a message.
+
+    ``index`` is its place among the messages sent (-1: one of the frame around them), ``offset`` the place
+    of the attribute at fault within it, where the kernel says so, and ``text`` its words, if any. ``others`` are
+    the other messages of the same transaction that it refused.
+    """
+
+    def __init__(self, number: int, index: int, offset: int | None, text: str) -> None:
+        super().__init__(number, text or os.strerror(number))
+        self.index = index
+        self.offset = offset
+        self.text = text
+        self.others: tuple[NetlinkError, ...] = ()
+
+
+class DumpInterruptedError(Exception):
+    """The tables changed while they were dumped: what came is no consistent picture."""
+
+
+class NetfilterSocket:
+    """A NETLINK_NETFILTER socket. Calls from several threads take turns."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._sequence = 0
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
+        self._enlarge(SO_SNDBUFFORCE, (1 << 30) - 1)  # the kernel doubles it, and it is only a limit
+        self._enlarge(SO_RCVBUFFORCE, 8 << 20)
+        self._socket.bind((0, 0))
+
+    def _enlarge(self, option: int, size: int) -> None:
+        """A transaction must be one datagram, whatever its size (nfnetlink_rcv_batch)."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, option, size)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, option - 25, size)  # SO_SNDBUF, SO_RCVBUF
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def transact(self, first: bytes, messages: Sequence[bytes], last: bytes) -> None:
+        """Send a batch as one datagram and read the answers. Raises `NetlinkError`; then nothing was done."""
+        if not messages:
+            return
+        with self._lock:
+            base = self._take_sequence(len(messages) + 2)
+            self._socket.send(_numbered(base, first, messages, last))
+            self._read_answers(base + 1, len(messages))
+
+    def dump(self, request: bytes) -> list[bytes]:
+        """Everything the kernel answers to a dump request, without headers.
+
+        Raises `NetlinkError`, or `DumpInterruptedError` where the answer is inconsistent.
+        """
+        with self._lock:
+            self._send_request(request)
+            found: list[bytes] = []
+            while not self._collect(self._socket.recv(1 << 20), found):
+                pass
+            return found
+
+    def request(self, request: bytes) -> bytes:
+        """The one message the kernel answers, without its header."""
+        with self._lock:
+            self._send_request(request)
+            for kind, _, _, payload in _split(self._socket.recv(1 << 16)):
+                if kind == NLMSG_ERROR:
+                    raise _error(payload, 0, 0)
+                return payload
+        raise OSError(errno.EPROTO, "empty answer from netlink")
+
+    def _take_sequence(self, count: int) -> int:
+        base = self._sequence = (self._sequence + 1) & 0x3FFFFFFF
+        self._sequence += count
+        return base
+
+    def _send_request(self, request: bytes) -> None:
+        numbered = bytearray(request)
+        _SEQUENCE.pack_into(numbered, 8, self._take_sequence(1))
+        self._socket.send(numbered)
+
+    def _collect(self, datagram: bytes, found: list[bytes]) -> bool:
+        """Take in one datagram of a dump; true at its end."""
+        for kind, flags, _, payload in _split(datagram):
+            if kind == NLMSG_ERROR:
+                raise _error(payload, flags, 0)
+            if flags & Flag.DUMP_INTERRUPTED:
+                self._drain(kind == NLMSG_DONE)
+                raise DumpInterruptedError
+            if kind == NLMSG_DONE:
+                return True
+            found.append(payload)
+        return False
+
+    def _drain(self, ended: bool) -> None:
+        while not ended:
+            ended = any(kind in {NLMSG_DONE, NLMSG_ERROR} for kind, *_ in _split(self._socket.recv(1 << 20)))
+
+    def _read_answers(self, first: int, count: int) -> None:
+        """The kernel answers before `send` returns, so what there is can be read without waiting."""
+        errors: list[NetlinkError] = []
+        acknowledged = False
+        while (datagram := self._receive_now()) is not None:
+            for kind, flags, sequence, payload in _split(datagram):
+                if kind != NLMSG_ERROR:
+                    continue
+                if _INT.unpack_from(payload)[0] == 0:
+                    acknowledged |= sequence == first + count - 1
+                else:
+                    errors.append(_error(payload, flags, sequence - first))
+        if errors:
+            errors[0].others = tuple(errors[1:])
+            raise errors[0]
+        if not acknowledged:
+            raise NetlinkError(errno.EPROTO, -1, None, "the kernel did not acknowledge the transaction")
+
+    def _receive_now(self) -> bytes | None:
+        try:
+            return self._socket.recv(1 << 20, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+
+def _numbered(base: int, first: bytes, messages: Sequence[bytes], last: bytes) -> bytearray:
+    """One datagram; message N gets sequence number base + 1 + N, the last one asks for an answer."""
+    datagram = bytearray(b"".join((first, *messages, last)))
+    position = 0
+    for number, part in enumerate((first, *messages, last)):
+        _SEQUENCE.pack_into(datagram, position + 8, base + number)
+        position += len(part)
+    final = position - len(last) - len(messages[-1])
+    flags = _FLAGS.unpack_from(datagram, final + 6)[0]
+    _FLAGS.pack_into(datagram, final + 6, flags | Flag.ACK)
+    return datagram
+
+
+def _split(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """The messages of a datagram: (type, flags, sequence number, payload)."""
+    position = 0
+    while position + HEADER.size <= len(datagram):
+        length, kind, flags, sequence, _ = HEADER.unpack_from(datagram, position)
+        yield kind, flags, sequence, datagram[position + HEADER.size : position + length]
+        position += (length + 3) & ~3
+
+
+def _error(payload: bytes, flags: int, index: int) -> NetlinkError:
+    """Read an NLMSG_ERROR: errno, the refused message's header, extended attributes (NETLINK_CAP_ACK)."""
+    found = attribute_map(payload, 4 + HEADER.size) if flags & Flag.ACK_ATTRIBUTES else {}
+    offset = found.get(_ERROR_ATTRIBUTE_OFFSET)
+    text = found.get(_ERROR_ATTRIBUTE_TEXT, b"").rstrip(b"\0").decode(errors="replace")
+    number = -_INT.unpack_from(payload)[0]
+    return NetlinkError(number, index, int.from_bytes(offset, "little") if offset else None, text)

@@ -1,0 +1,104 @@
+"""Elements of sets: encoding fast (a cluster has a few hundred thousand of them) and decoding dumps."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+
+from kpng.host.netlink import NLA_F_NESTED, attribute, attribute_map, attributes, nested
+
+from .expressions import LIST_ELEMENT, Verdict, data_value, data_verdict
+from .messages import BODY_OFFSET, comment_userdata
+
+_KEY = 1
+_DATA = 2
+_USERDATA = 6
+_VALUE = 1
+_GENERIC_LENGTH = 4
+_HEADER = struct.Struct("=HH")
+
+
+def _header(kind: int, length: int) -> bytes:
+    return _HEADER.pack(length + 4, kind)
+
+
+def key_encoder(length: int) -> Callable[[bytes], bytes]:
+    """An encoder for elements of a set whose keys are ``length`` bytes (a multiple of 4)."""
+    value = _header(_VALUE, length)
+    key = _header(_KEY | NLA_F_NESTED, length + 4)
+    start = _header(LIST_ELEMENT | NLA_F_NESTED, length + 8) + key + value
+
+    def encode(key: bytes) -> bytes:
+        return start + key
+
+    return encode
+
+
+def pair_encoder(key_length: int, data_length: int) -> Callable[[bytes, bytes], bytes]:
+    """An encoder for elements of a map; both lengths are multiples of 4."""
+    start = (
+        _header(LIST_ELEMENT | NLA_F_NESTED, key_length + data_length + 16)
+        + _header(_KEY | NLA_F_NESTED, key_length + 4)
+        + _header(_VALUE, key_length)
+    )
+    middle = _header(_DATA | NLA_F_NESTED, data_length + 4) + _header(_VALUE, data_length)
+
+    def encode(key: bytes, data: bytes) -> bytes:
+        return start + key + middle + data
+
+    return encode
+
+
+def verdict_element(key: bytes, verdict: Verdict, chain: str = "") -> bytes:
+    return nested(LIST_ELEMENT, data_value(_KEY, key), data_verdict(_DATA, verdict, chain))
+
+
+def commented_element(key: bytes, comment: str) -> bytes:
+    return nested(LIST_ELEMENT, data_value(_KEY, key), attribute(_USERDATA, comment_userdata(comment)))
+
+
+class DumpedElement:
+    """An element as the kernel gave it. ``data`` is b"" in a set, ``chain`` the target in a verdict map."""
+
+    __slots__ = ("chain", "comment", "data", "key")
+
+    def __init__(self, payload: bytes) -> None:
+        found = attribute_map(payload)
+        data = attribute_map(found.get(_DATA, b""))
+        verdict = attribute_map(data.get(2, b""))
+        comment = attribute_map_of_userdata(found.get(_USERDATA, b"")).get(0, b"")
+        self.key = attribute_map(found[_KEY])[_VALUE]
+        self.data = data.get(_VALUE, b"")
+        self.chain = verdict.get(2, b"").rstrip(b"\0").decode()
+        self.comment = comment.rstrip(b"\0").decode(errors="replace")
+
+
+def attribute_map_of_userdata(userdata: bytes) -> dict[int, bytes]:
+    """Read user data: type and length in one byte each, then the value."""
+    found = {}
+    position = 0
+    while position + 2 <= len(userdata):
+        kind, length = userdata[position], userdata[position + 1]
+        found[kind] = userdata[position + 2 : position + 2 + length]
+        position += 2 + length
+    return found
+
+
+def dumped_elements(messages: Iterable[bytes]) -> Iterator[DumpedElement]:
+    """The elements in the answers to a dump of one set."""
+    for payload in messages:
+        for kind, value, _ in attributes(payload, _GENERIC_LENGTH):
+            if kind == 3:
+                yield from (DumpedElement(element) for _, element, _ in attributes(value))
+
+
+def element_at(message: bytes, offset: int) -> bytes | None:
+    """The key of the element that an error's offset points at, or None if it points elsewhere."""
+    for kind, value, start in attributes(message, BODY_OFFSET):
+        if kind != 3:
+            continue
+        inside = offset - start - 4
+        for _, element, position in attributes(value):
+            if position <= inside < position + 4 + len(element):
+                return attribute_map(attribute_map(element)[_KEY])[_VALUE]
+    return None
