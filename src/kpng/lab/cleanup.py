@@ -8,6 +8,8 @@ import signal
 import time
 from pathlib import Path
 
+from kpng.model import UserError
+
 from .netns import Namespace
 from .state import LOCK, LockHeldError, directory, lock
 from .topology import prefix
@@ -43,8 +45,12 @@ def sweep(name: str) -> str:
 
 
 def down(name: str, patience: float = 5.0) -> str:
-    """End a lab: one that was kept, one that was killed, or one that another process is just running."""
+    """End a lab: one that was kept, one that was killed, or one that another process is just running.
+
+    Raises `UserError` for a name that cannot be, or without the rights.
+    """
     prefix(name)
+    check_root()
     deadline = time.monotonic() + patience
     asked = False
     while True:
@@ -59,6 +65,12 @@ def down(name: str, patience: float = 5.0) -> str:
             if number and held.owner:
                 _signal(held.owner, number)
             time.sleep(0.05)
+
+
+def check_root() -> None:
+    """Raise `UserError` if we are not root."""
+    if os.geteuid() != 0:
+        raise UserError("the lab is made of network namespaces, which only root may make and remove: try sudo")
 
 
 def _kill(name: str, seconds: float = 5.0) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
+from pathlib import Path
 
 from .cleanup import namespaces, processes
 from .services import WEB
@@ -14,7 +17,8 @@ def instructions(topology: Topology) -> str:
     """Commands to try, as text."""
     inside = {machine: f"ip netns exec {topology.namespace(machine)}" for machine in topology.machines}
     kubeconfig = directory(topology.name) / "kubeconfig"
-    kubectl = f"{inside[CONTROL]} kubectl --kubeconfig {kubeconfig}"
+    kubectl = f"{inside[CONTROL]} {_tool('kubectl')} --kubeconfig {kubeconfig}"
+    kpng = _tool("kpng")
     node = topology.nodes[0].name
     return f"""
 The lab is left running (state, logs and manifests: {directory(topology.name)}). Try:
@@ -25,15 +29,15 @@ The lab is left running (state, logs and manifests: {directory(topology.name)}).
   {kubectl} apply -f {directory(topology.name)}/manifests/
 
   # traffic: from a pod to a cluster IP, from outside to a node port
-  {inside["caller"]} curl http://{WEB.cluster_ips.ipv4}/
-  {inside[CLIENT]} curl http://{topology.idle_node.addresses.ipv4}:{WEB.node_port}/
+  {inside["caller"]} curl -s http://{WEB.cluster_ips.ipv4}/
+  {inside[CLIENT]} curl -s http://{topology.idle_node.addresses.ipv4}:{WEB.node_port}/
 
   # what kpng tells a node to do, and what it made of it in the kernel
-  {inside[node]} kpng local --api {topology.control.ipv4}:12090 --node-name {node} to-print
+  {inside[node]} {kpng} local --api {topology.control.ipv4}:12090 --node-name {node} to-print
   {inside[node]} nft list ruleset
 
   # remove it
-  kpng lab down{_name_option(topology.name)}"""
+  {kpng} lab down{_name_option(topology.name)}"""
 
 
 def status(name: str) -> str:
@@ -46,6 +50,12 @@ def status(name: str) -> str:
     lines = [f"lab {name!r}: {how}, started {since}; {len(spaces)} namespaces, {len(processes(name))} processes"]
     lines += [f"  {process:<12} pid {pid}" for process, pid in (state.processes if state else {}).items()]
     return "\n".join(lines)
+
+
+def _tool(name: str) -> str:
+    """A command as it must be typed here: by its path if it was installed beside our Python."""
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() and shutil.which(name) != str(beside) else name
 
 
 def _name_option(name: str) -> str:

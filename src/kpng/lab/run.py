@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kpng.model import UserError
 
 from . import live, traffic
-from .cleanup import namespaces, sweep
+from .cleanup import check_root, namespaces, sweep
 from .cluster import Cluster
 from .instructions import instructions
 from .netns import CommandError
@@ -113,8 +113,7 @@ def _print(outcomes: list[Outcome], options: LabOptions, seconds: float) -> None
 
 
 def _check_machine() -> None:
-    if os.geteuid() != 0:
-        raise UserError("the lab makes network namespaces, which only root may: try 'sudo kpng lab'")
+    check_root()
     for tool, package in TOOLS.items():
         if shutil.which(tool) is None:
             raise UserError(f"the lab needs the command {tool!r}: install it with 'apt-get install {package}'")
