@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -15,17 +15,26 @@ from kpng.sources import Source
 from kpng.store import Store
 
 from .running import run_to_end
-
-Sink = Callable[[Store], Coroutine[Any, Any, None]]
-"""What a sink command returns: takes the store on until cancelled, or until it is done (``--once``)."""
+from .sinks import SINKS, Sink
 
 SEPARATOR = "+"
 _MORE_SINKS = "kpng.more_sinks"
+_SOURCE = "kpng.source"
+
+
+def use_source(source: Source) -> None:
+    """Say which source the command that is being invoked stands for."""
+    click.get_current_context().meta[_SOURCE] = source
 
 
 class PipelineGroup(click.Group):
-    """A source's command: its subcommands are sinks, separated by ``+``. Its callback returns the source,
-    and so gets a `ProblemLog` as its first argument."""
+    """A source's command: its subcommands are the sinks, separated by ``+``. Its callback calls `use_source`,
+    and finds a `ProblemLog` in ``ctx.obj``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for sink in SINKS:
+            self.add_command(sink)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         segments = list(split_sinks(args))
@@ -39,7 +48,7 @@ class PipelineGroup(click.Group):
             problems = ctx.obj = ProblemLog()
             sinks: list[Sink] = [super().invoke(ctx)]
             sinks += [self._invoke_sink(ctx, words) for words in ctx.meta[_MORE_SINKS]]
-            source: Source = ctx.meta["kpng.source"]
+            source: Source = ctx.meta[_SOURCE]
         run_to_end(pipeline(source, sinks, problems))
 
     def _invoke_sink(self, ctx: click.Context, words: list[str]) -> Any:

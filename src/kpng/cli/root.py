@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform
 import sys
+from importlib import import_module
 
 import click
 from click.shell_completion import get_completion_class
@@ -14,14 +15,28 @@ from kpng.backends import backend_names, load_backend
 from kpng.model import UserError
 from kpng.ops import FORMATS, LEVELS, configure_logging
 
-from .lab import lab
 from .running import UserMistake
-from .sources import PIPELINES, local
+
+COMMANDS = ("kube", "file", "api", "local", "lab")
+"""Each is the click command of that name in the module of that name."""
 
 SHELLS = ("bash", "zsh", "fish")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class RootGroup(click.Group):
+    """Imports a command's module only when the command is asked for: a node agent needs few of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(f"{__package__}.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="How much to log.")
 @click.option("--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="How to log.")
 def root(log_level: str, log_format: str) -> None:
@@ -77,10 +92,6 @@ def cleanup(backend: str) -> None:
         click.echo(asyncio.run(load_backend(backend).cleanup()))
     except UserError as error:
         raise UserMistake(str(error)) from None
-
-
-for _command in (*PIPELINES, local, lab):
-    root.add_command(_command)
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import click
 
@@ -16,9 +18,11 @@ from kpng.wire.tls import server_context
 
 from .backends import BackendGroup, RunBackend
 from .options import node_name_option
-from .pipeline import Sink
 
 log = logging.getLogger(__name__)
+
+Sink = Callable[[Store], Coroutine[Any, Any, None]]
+"""What a sink command returns: takes the store on until cancelled, or until it is done (``--once``)."""
 
 _PATH = click.Path(dir_okay=False)
 

@@ -1,0 +1,34 @@
+"""``kpng kube``: the API server as the source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kpng.kube.access import AccessOptions
+from kpng.kube.source import KubeOptions, KubeSource
+
+from .filters import filter_options, filters_from
+from .pipeline import PipelineGroup, use_source
+
+
+@click.group("kube", cls=PipelineGroup)
+@click.option(
+    "--kubeconfig",
+    default="",
+    metavar="FILE",
+    help="How to reach the API server. [default: $KUBECONFIG, then in-cluster, then ~/.kube/config]",
+)
+@click.option("--server", default="", metavar="URL", help="The API server's URL; overrides the kubeconfig's.")
+@filter_options
+def kube(kubeconfig: str, server: str, **options: Any) -> None:
+    """Take Services, EndpointSlices and Nodes from a Kubernetes API server, by list and watch.
+
+    \b
+    kpng kube to-api
+    kpng kube --kubeconfig admin.conf to-local to-nft
+    kpng kube --server http://127.0.0.1:8001 to-file -o -
+    """
+    access = AccessOptions(kubeconfig, server)
+    use_source(KubeSource(KubeOptions(access, filters_from(options)), click.get_current_context().obj))
