@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from kpng.wire.grpc import GrpcStatus, encode_message
 from kpng.wire.grpc_stream import GrpcStream
-from kpng.wire.http2 import ConnectionLimits, Http2Protocol, Keepalive, encode_block
+from kpng.wire.http2 import ConnectionLimits, ErrorCode, Http2Protocol, Keepalive, encode_block
 
 RESPONSE = encode_block([(b":status", b"200"), (b"content-type", b"application/grpc")])
 OK_TRAILERS = encode_block([(b"grpc-status", b"0")])
@@ -86,9 +86,13 @@ class ServerCall(GrpcStream):
         await self._send(buffers)
 
     def finish(self, status: GrpcStatus, message: str) -> None:
-        """End the call with trailers, after what is still to be sent."""
+        """End the call with trailers; by a reset if it failed while sending: they would wait behind the data."""
+        core = self._connection.core
         trailers = OK_TRAILERS if status is GrpcStatus.OK else _trailers(status, message)
-        self._connection.core.finish(self.stream_id, trailers if self._responded else RESPONSE + trailers)
+        if core.is_pending(self.stream_id):
+            core.reset(self.stream_id, ErrorCode.CANCEL)
+        else:
+            core.finish(self.stream_id, trailers if self._responded else RESPONSE + trailers)
         self._connection.flush()
 
 

@@ -40,8 +40,6 @@ class BlockReader:
 
     def start(self, frame: Frame) -> Block | None:
         """A HEADERS frame; returns the block if that is all of it."""
-        if frame.stream_id == 0:
-            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
         self._stream_id = frame.stream_id
         self._end_stream = bool(frame.flags & frames.END_STREAM)
         self._size = self._count = 0

@@ -195,6 +195,7 @@ class Connection:
     def _handle(self, frame: Frame) -> None:
         if not self.settled and (frame.type != frames.SETTINGS or frame.flags & frames.ACK):
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+        frames.check_shape(frame)
         self._blocks.check_uninterrupted(frame)
         if frame.type not in _CARRIERS:
             self._spend_overhead()
@@ -225,7 +226,7 @@ class Connection:
         if (stream := self._streams.get(frame.stream_id)) is not None:
             return stream
         newest = self._last_remote_id if self._role is Role.SERVER else self._next_id - 2
-        if frame.stream_id == 0 or frame.stream_id > newest or frame.stream_id % 2 == 0:
+        if frame.stream_id > newest or frame.stream_id % 2 == 0:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"frame type {frame.type} on stream {frame.stream_id}")
         self._spend_overhead()
         return None
@@ -292,22 +293,19 @@ class Connection:
         return stream
 
     def _on_priority(self, frame: Frame) -> None:
-        if frame.stream_id == 0:
-            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
         if len(frame.payload) != 5:
             raise StreamError(frame.stream_id, ErrorCode.FRAME_SIZE_ERROR, "PRIORITY of a wrong length")
 
     def _on_rst_stream(self, frame: Frame) -> None:
-        code = ErrorCode.of(frames.parse_number(frame))
+        code = ErrorCode.of(frames.parse_number(frame.payload))
         if (stream := self._stream(frame)) is None:
             return
-        self._spend_reset()
+        if self._role is Role.SERVER:  # it is servers that this makes work in vain
+            self._spend_reset()
         self._forget(stream)
         self._events.append(StreamReset(stream.id, code, f"reset by the peer: {code.name}"))
 
     def _on_settings(self, frame: Frame) -> None:
-        if frame.stream_id != 0:
-            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "SETTINGS on a stream")
         if frame.flags & frames.ACK:
             if frame.payload:
                 raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with content")
@@ -346,22 +344,16 @@ class Connection:
         raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"PUSH_PROMISE on stream {frame.stream_id}")
 
     def _on_ping(self, frame: Frame) -> None:
-        if frame.stream_id != 0:
-            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "PING on a stream")
-        if len(frame.payload) != 8:
-            raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "PING of a wrong length")
         if frame.flags & frames.ACK:
             self._events.append(PingAcknowledged(frame.payload))
             return
         self._sender.control(frames.encode(frames.PING, frames.ACK, 0, frame.payload))
 
     def _on_goaway(self, frame: Frame) -> None:
-        if frame.stream_id != 0:
-            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "GOAWAY on a stream")
         self._events.append(GoAwayReceived(*frames.parse_goaway(frame.payload)))
 
     def _on_window_update(self, frame: Frame) -> None:
-        increment = frames.parse_number(frame) & frames.MAX_WINDOW
+        increment = frames.parse_number(frame.payload)
         if frame.stream_id == 0:
             self._sender.widen(increment)
         elif (stream := self._stream(frame)) is not None:

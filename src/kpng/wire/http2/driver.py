@@ -86,6 +86,8 @@ class Http2Protocol(asyncio.Protocol):
         self.flush()
 
     def data_received(self, data: bytes) -> None:
+        if not self.is_open:
+            return
         self._last_received = now = self._loop.time()
         try:
             events = self.core.receive(data, now)
@@ -123,8 +125,10 @@ class Http2Protocol(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what may go now."""
-        while self._transport is not None and not self._paused and (buffers := self.core.take_output()):
-            self._write(self._transport, buffers)
+        transport = self._transport
+        while self.is_open and not self._paused and (buffers := self.core.take_output()):
+            assert transport is not None
+            self._write(transport, buffers)
         for stream_id in self.core.take_drained():
             self.drained(stream_id)
 

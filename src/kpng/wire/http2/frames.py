@@ -31,7 +31,6 @@ MAX_HEADER_LIST_SIZE = 0x6
 
 _HEADER = struct.Struct(">HBBBI")
 _SETTING = struct.Struct(">HI")
-_STREAM_ID = 0x7FFFFFFF
 
 
 class Frame(NamedTuple):
@@ -41,6 +40,21 @@ class Frame(NamedTuple):
     flags: int
     stream_id: int
     payload: bytes
+
+
+_NO_STREAM = frozenset((SETTINGS, PING, GOAWAY))
+_ANY_STREAM = frozenset((WINDOW_UPDATE,))
+_LENGTHS = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+
+
+def check_shape(frame: Frame) -> None:
+    """What can be said of a frame alone. Raises `Http2Error`."""
+    if frame.type > CONTINUATION:
+        return  # an unknown type is ignored (section 5.5)
+    if frame.type not in _ANY_STREAM and (frame.stream_id == 0) != (frame.type in _NO_STREAM):
+        raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"frame type {frame.type} on stream {frame.stream_id}")
+    if len(frame.payload) != _LENGTHS.get(frame.type, len(frame.payload)):
+        raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, f"frame type {frame.type} of {len(frame.payload)} bytes")
 
 
 def header(length: int, frame_type: int, flags: int, stream_id: int) -> bytes:
@@ -87,11 +101,9 @@ def parse_settings(payload: bytes) -> list[tuple[int, int]]:
     return list(_SETTING.iter_unpack(payload))
 
 
-def parse_number(frame: Frame) -> int:
-    """The one 32-bit number that RST_STREAM and WINDOW_UPDATE hold."""
-    if len(frame.payload) != 4:
-        raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, f"frame type {frame.type} of {len(frame.payload)} bytes")
-    return int.from_bytes(frame.payload, "big")
+def parse_number(payload: bytes) -> int:
+    """The one 31-bit number that WINDOW_UPDATE holds; RST_STREAM's codes are smaller too."""
+    return int.from_bytes(payload, "big") & MAX_WINDOW
 
 
 def parse_goaway(payload: bytes) -> tuple[int, ErrorCode, str]:
@@ -99,7 +111,7 @@ def parse_goaway(payload: bytes) -> tuple[int, ErrorCode, str]:
     if len(payload) < 8:
         raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "GOAWAY that is too short")
     last, code = struct.unpack_from(">II", payload)
-    return last & _STREAM_ID, ErrorCode.of(code), payload[8:].decode("utf-8", "replace")
+    return last & MAX_WINDOW, ErrorCode.of(code), payload[8:].decode("utf-8", "replace")
 
 
 def strip(frame: Frame) -> bytes:
@@ -142,7 +154,7 @@ class FrameReader:
             if stop > end:
                 self._needed = stop - offset
                 break
-            yield Frame(frame_type, flags, stream_id & _STREAM_ID, data[offset + HEADER_BYTES : stop])
+            yield Frame(frame_type, flags, stream_id & MAX_WINDOW, data[offset + HEADER_BYTES : stop])
             offset = stop
         if offset < end:
             self._rest = bytearray(data[offset:])

@@ -52,7 +52,7 @@ class HeaderDecoder:
         self._decoder: Decoder | None = None
 
     def decode(self, block: bytes) -> HeaderList:
-        """The fields in order. A failure ends the connection: from here on the tables of both sides would differ."""
+        """The fields in order. A failure ends the connection, as from here on the two tables would differ."""
         if self._decoder is None:
             self._decoder = Decoder(self._max_list_bytes)
         try:
