@@ -36,12 +36,17 @@ def apply(kind: Kind, live: Object, config: Object, manager: str, force: bool) -
         raise _conflict(contested)
     for other, path in contested:
         entries[other].discard(path)
-    others = set().union(*entries.values())
     result = merged(kind, live, config)
-    for path in sorted(previous - wanted - others, key=len, reverse=True):
+    for path in _abandoned(previous, wanted.union(*entries.values())):
         result = _without(result, path)
     entries[manager] = wanted
     return _with_entries(kind, result, entries)
+
+
+def _abandoned(previous: set[Path], owned: set[Path]) -> list[Path]:
+    """What nobody applies any more: list items first, while their keys are still there to find them by."""
+    needed = {path[:length] for path in owned for length in range(1, len(path) + 1)}
+    return sorted(previous - needed, key=lambda path: (path[-1] != ".", path))
 
 
 def owned_paths(kind: Kind, config: Object) -> set[Path]:
