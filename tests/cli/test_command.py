@@ -174,6 +174,7 @@ def number(request: pytest.FixtureRequest) -> signal.Signals:
     return signal.Signals(request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LONG_RUNNING)
 def test_one_signal_ends_it_within_two_seconds(name: str, number: signal.Signals, tmp_path: Path) -> None:
     words = LONG_RUNNING[name].format(state=EXAMPLE, dir=tmp_path).split()
