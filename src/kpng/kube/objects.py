@@ -11,7 +11,7 @@ from msgspec import Raw, Struct, field
 StringMap = dict[str, str | None] | None
 
 
-class Metadata(Struct, gc=False, kw_only=True):
+class Metadata(Struct, gc=False, kw_only=True, frozen=True):
     """ObjectMeta."""
 
     name: str | None = None
@@ -156,7 +156,7 @@ class Node(Struct, gc=False, kw_only=True):
 Object = Service | EndpointSlice | Node
 
 
-class ListMetadata(Struct, gc=False, kw_only=True):
+class ListMetadata(Struct, gc=False, kw_only=True, frozen=True):
     """ListMeta."""
 
     resource_version: str | None = field(name="resourceVersion", default=None)

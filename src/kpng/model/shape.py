@@ -13,5 +13,5 @@ def split_validation_error(error: msgspec.ValidationError) -> tuple[str, str]:
     """msgspec's message as (field, message)."""
     text = str(error)
     at = _PATH.search(text)
-    message = (text[: at.start()] if at else text).replace("`", "")
+    message = (text[: at.start()] if at else text).replace("`", "").replace(" | null", "")
     return (at["path"] if at else ""), message[:1].lower() + message[1:]

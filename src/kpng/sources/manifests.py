@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -22,10 +23,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _VERSIONS = {"Service": "v1", "EndpointSlice": "discovery.k8s.io/v1", "Node": "v1"}
-_CORE_KINDS = frozenset(
-    ("Binding", "ComponentStatus", "ConfigMap", "Endpoints", "Event", "LimitRange", "Namespace", "PersistentVolume")
-    + ("PersistentVolumeClaim", "Pod", "PodTemplate", "ReplicationController", "ResourceQuota", "Secret")
-    + ("ServiceAccount",)
+_CORE_KINDS = re.compile(
+    "Binding|ComponentStatus|ConfigMap|Endpoints|Event|LimitRange|Namespace|PersistentVolume(Claim)?|Pod|PodTemplate"
+    "|ReplicationController|ResourceQuota|Secret|ServiceAccount"
 )
 _BUILT_IN_GROUPS = frozenset(("apps", "autoscaling", "batch", "extensions", "policy"))
 
@@ -176,5 +176,5 @@ def _is_other_kind(kind: str, version: str) -> bool:
     """Whether this is plausibly a kind that only does not concern us; the rest are slips of the pen."""
     group, slash, _ = version.rpartition("/")
     if not slash:
-        return version == "v1" and kind in _CORE_KINDS
+        return version == "v1" and _CORE_KINDS.fullmatch(kind) is not None
     return group in _BUILT_IN_GROUPS or ("." in group and group != "discovery.k8s.io")
