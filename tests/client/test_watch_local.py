@@ -24,6 +24,7 @@ from kpng.model import (
     Protocol,
     Service,
     ServiceKey,
+    UserError,
 )
 from kpng.server import ApiServer
 from kpng.server.grpc import GrpcServer, ServerCall
@@ -208,6 +209,27 @@ async def test_a_server_that_is_not_there_yet_is_waited_for(address: str, caplog
     messages = [record.getMessage() for record in caplog.records if record.name == rounds.__name__]
     assert messages[0].startswith(f"cannot connect to {address}, will keep trying: ")
     assert messages[1:] == [f"connected to {address}"]
+
+
+async def test_an_address_that_is_none_is_the_users_mistake() -> None:
+    async with aclosing(watch_local("http://brain", "n1")) as changes:
+        with pytest.raises(UserError, match="http://brain"):
+            await next_of(changes)
+
+
+@pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"\x00" * 100])
+async def test_something_else_at_the_address_is_asked_again(address: str, greeting: bytes) -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        writer.close()
+
+    stranger = await asyncio.start_unix_server(greet, address.removeprefix("unix://"))
+    async with aclosing(watch_local(address, "n1")) as changes:
+        coming = await is_silent(changes)
+        stranger.close()
+        await stranger.wait_closed()
+        async with serving(a_store(), address):
+            assert (await asyncio.wait_for(coming, PATIENCE)).full
 
 
 async def test_a_consumer_that_stops_leaves_no_watcher(address: str) -> None:

@@ -138,7 +138,7 @@ def test_an_endpoint_keeps_its_good_ports() -> None:
     endpoint = endpoint_from_wire(localv1.Endpoint(IPs=localv1.IPSet(V4=["10.1.0.5"]), PortOverrides=ports), faults)
     assert endpoint is not None
     assert endpoint.ports == (EndpointPort("http", 8080, Protocol.TCP),)
-    assert [problem.field for problem in faults.problems] == ["ports[1].port"]
+    assert [problem.field for problem in faults.problems] == ["ports[1]"]
 
 
 def test_an_endpoint_whose_ports_are_all_bad_is_not_one_without_ports() -> None:
@@ -147,7 +147,20 @@ def test_an_endpoint_whose_ports_are_all_bad_is_not_one_without_ports() -> None:
     ports = [localv1.PortName(Name="http", Port=70000)]
     message = localv1.Endpoint(IPs=localv1.IPSet(V4=["10.1.0.5"]), PortOverrides=ports)
     assert endpoint_from_wire(message, faults) is None
-    assert [problem.field for problem in faults.problems] == ["ports[0].port", "ports"]
+    assert [problem.field for problem in faults.problems] == ["ports[0]", "ports"]
+
+
+def test_a_port_of_an_endpoint_with_a_protocol_yet_to_be_invented_is_left_out() -> None:
+    faults = Faults("Endpoint")
+    ports = [
+        localv1.PortName(Name="quic", Port=443, Protocol=9),
+        localv1.PortName(Name="http", Port=80, Protocol=1),
+    ]  # type: ignore[arg-type]
+    message = localv1.Endpoint(IPs=localv1.IPSet(V4=["10.1.0.5"]), PortOverrides=ports)
+    endpoint = endpoint_from_wire(message, faults)
+    assert endpoint is not None
+    assert endpoint.ports == (EndpointPort("http", 80),)
+    assert [str(problem) for problem in faults.problems] == ["Endpoint: ports[0]: 9 is not a protocol"]
 
 
 def test_an_endpoint_without_an_address_is_left_out() -> None:

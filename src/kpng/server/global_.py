@@ -29,15 +29,19 @@ class GlobalSets:
     async def _converse(self, call: ServerCall) -> None:
         seen = EMPTY
         while await call.receive() is not None:
-            first = seen is EMPTY
-            if first:
+            if seen is EMPTY:
                 await call.send([RESET])
-            buffers: list[bytes] = []
-            while seen is EMPTY or not (buffers or first):
-                newest = await self._store.newer(seen)
-                buffers = await self._difference(seen, newest)
-                seen = newest
+            seen, buffers = await self._next_round(seen)
             await send_all(call, [*buffers, SYNC])
+
+    async def _next_round(self, seen: Snapshot) -> tuple[Snapshot, list[bytes]]:
+        """Wait until there is something to tell; at first, that there is nothing is told as well."""
+        while True:
+            newest = await self._store.newer(seen)
+            buffers = await self._difference(seen, newest)
+            if buffers or seen is EMPTY:
+                return newest, buffers
+            seen = newest
 
     async def _difference(self, old: Snapshot, new: Snapshot) -> list[bytes]:
         keys = self._store.changed(old, new)

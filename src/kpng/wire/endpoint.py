@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from kpng.model import Endpoint, EndpointInfo, EndpointPort, IPSet, Protocol, Scopes, check_endpoint_address
 
 from .lenient import Faults
 from .proto import globalv1_pb2 as globalv1
 from .proto import localv1_pb2 as localv1
-from .service import addresses_to_wire, protocol_from_wire, protocol_to_wire
+from .service import addresses_to_wire, protocol_to_wire
 
-_ANY_PROTOCOL = (Protocol.TCP, Protocol.UDP, Protocol.SCTP)
+_PROTOCOLS: dict[int, tuple[Protocol, ...]] = {
+    # a Go brain tells none: its port holds for each, as only the one the service has is ever asked for
+    Protocol.UNKNOWN: (Protocol.TCP, Protocol.UDP, Protocol.SCTP),
+    Protocol.TCP: (Protocol.TCP,),
+    Protocol.UDP: (Protocol.UDP,),
+    Protocol.SCTP: (Protocol.SCTP,),
+}
 
 
 def endpoint_to_wire(endpoint: Endpoint) -> localv1.Endpoint:
@@ -81,17 +87,18 @@ def endpoint_info_from_wire(message: globalv1.EndpointInfo, faults: Faults) -> E
 def _reach(message: localv1.Endpoint, faults: Faults) -> tuple[IPSet, tuple[EndpointPort, ...]] | None:
     """Where the endpoint is reached. That it names no port means something (`Endpoint.ports`), so one whose
     ports are all bad must not come out as one without ports."""
-    addresses = faults.addresses([*message.IPs.V4, *message.IPs.V6], "addresses", check_endpoint_address)
-    ports = tuple(
-        port for index, name in enumerate(message.PortOverrides) for port in _ports_from_wire(name, index, faults)
-    )
+    ips = message.IPs
+    addresses = faults.addresses([*ips.V4, *ips.V6], "addresses", check_endpoint_address)
+    ports: list[EndpointPort] = []
+    for index, port in enumerate(message.PortOverrides):
+        ports += _port_from_wire(port, f"ports[{index}]", faults)
     if not addresses:
         faults.add("addresses", "no usable address, endpoint left out")
         return None
-    if message.PortOverrides and not ports:
+    if not ports and message.PortOverrides:
         faults.add("ports", "no usable port, endpoint left out")
         return None
-    return addresses, ports
+    return addresses, tuple(ports)
 
 
 def _ports_to_wire(ports: tuple[EndpointPort, ...]) -> list[localv1.PortName]:
@@ -100,11 +107,12 @@ def _ports_to_wire(ports: tuple[EndpointPort, ...]) -> list[localv1.PortName]:
     ]
 
 
-def _ports_from_wire(message: localv1.PortName, index: int, faults: Faults) -> Iterator[EndpointPort]:
-    """A Go brain tells no protocol; its port then holds for each, as only the one the service has is asked for."""
-    number = faults.port(message.Port, f"ports[{index}].port")
-    protocol = protocol_from_wire(message.Protocol, f"ports[{index}].protocol", faults)
-    if not number or protocol is None:
-        return
-    for each in (protocol,) if protocol else _ANY_PROTOCOL:
-        yield EndpointPort(message.Name, number, each)
+def _port_from_wire(message: localv1.PortName, where: str, faults: Faults) -> Iterable[EndpointPort]:
+    """The port, once for each protocol it stands for."""
+    number = faults.port(message.Port, where)
+    protocols = _PROTOCOLS.get(message.Protocol)
+    if protocols is None:
+        faults.add(where, f"{message.Protocol} is not a protocol")
+    if not number or protocols is None:
+        return ()
+    return [EndpointPort(message.Name, number, protocol) for protocol in protocols]
