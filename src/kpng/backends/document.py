@@ -33,7 +33,8 @@ class LocalState:
 
 def service_document(local: LocalService) -> dict[str, Any]:
     """One service and its endpoints as JSON-able data; empty fields are left out, except ``endpoints``."""
-    document: dict[str, Any] = msgspec.to_builtins(local.service)
+    fields: dict[str, Any] = msgspec.to_builtins(local.service)
+    document = {name: value for name, value in fields.items() if value != {}}
     document["ports"] = [_port(port) for port in local.service.ports]
     document["endpoints"] = [_endpoint(key, local.endpoints[key], local.service) for key in sorted(local.endpoints)]
     return document
