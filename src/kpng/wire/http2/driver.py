@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 
 JOIN_BYTES = 16 * 1024
 """Up to here it is cheaper to copy the buffers of a step together than to hand them over one by one."""
-LINGER_SECONDS = 5.0
-"""How long a peer may take to read our last words."""
+LINGER_SECONDS = 1.0
+"""How long a peer may take to read our last words, and with TLS to take its leave (not every one does)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Http2Protocol(asyncio.Protocol):
         "_last_received",
         "_loop",
         "_paused",
-        "_pinged",
+        "_pinged_at",
         "_timer",
         "_transport",
         "core",
@@ -61,7 +61,7 @@ class Http2Protocol(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._last_received = 0.0
         self._paused = False
-        self._pinged = False
+        self._pinged_at: float | None = None
 
     # What subclasses fill in
 
@@ -173,11 +173,11 @@ class Http2Protocol(asyncio.Protocol):
     def _check_alive(self) -> None:
         """PING a peer that has been silent; whatever it sends then is a sign of life."""
         idle_seconds, silent = self._keepalive.idle_seconds, self._loop.time() - self._last_received
-        if silent < idle_seconds:
-            self._pinged = False
-            self._timer = self._loop.call_later(idle_seconds - silent, self._check_alive)
-        elif not self._pinged:
-            self._pinged = True
+        if silent < idle_seconds or (self._pinged_at is not None and self._last_received > self._pinged_at):
+            self._pinged_at = None
+            self._timer = self._loop.call_later(max(0.0, idle_seconds - silent), self._check_alive)
+        elif self._pinged_at is None:
+            self._pinged_at = self._loop.time()
             self.core.ping()
             self.flush()
             self._timer = self._loop.call_later(self._keepalive.timeout_seconds, self._check_alive)
