@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-STOP_SECONDS = 1.8
+STOP_SECONDS = 1.5
 
 
 async def run_until_signal(work: Coroutine[Any, Any, T]) -> T | None:
