@@ -32,7 +32,7 @@ NAMES = {
         "endpoints",
         "rejected",
         "dropped",
-        "masquerade",
+        "masqueraded",
         "affinity_services",
         "affinity_numbers",
         "affinity_endpoints",
@@ -62,7 +62,7 @@ def contents(local: LocalService, owned: Iterable[Frontend], options: Options) -
         if endpoints:
             _forward(table, local.service, frontend, endpoints)
             if _masquerades(local.service, frontend, options):
-                _add(table, frontend.kind, "masquerade", frontend.key)
+                _add(table, frontend.kind, "masqueraded", frontend.key)
         else:
             name = "dropped" if mapping.available & family.bit else "rejected"
             _add(table, frontend.kind, name, frontend.key)

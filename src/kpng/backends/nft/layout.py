@@ -162,7 +162,7 @@ class Layout:
             Set(f"{kind}affinity_endpoints", (*key, MARK), self.endpoint),
             Set(f"{kind}rejected", key, comment="no endpoint anywhere"),
             Set(f"{kind}dropped", key, comment="no endpoint on this node, and the traffic policy is Local"),
-            Set(f"{kind}masquerade", key),
+            Set(f"{kind}masqueraded", key),
         ]
 
     def _chains(self) -> list[Chain]:
@@ -217,7 +217,7 @@ class Layout:
         for name, number in PROTOCOLS:
             start = (dnat, ProtocolIs(name, number))
             port: Key = (L4PROTO, ORIGINAL_DPORT)
-            rules.append(Rule((*start, InSet((address, *port), "masquerade"), masquerade)))
+            rules.append(Rule((*start, InSet((address, *port), "masqueraded"), masquerade)))
             node = InSet((address,), NODE_ADDRESSES)
-            rules.append(Rule((*start, node, InSet(port, "nodeport_masquerade"), masquerade)))
+            rules.append(Rule((*start, node, InSet(port, "nodeport_masqueraded"), masquerade)))
         return tuple(rules)

@@ -71,8 +71,11 @@ def _set_lines(found: Set, elements: list[str]) -> Iterator[str]:
     yield f"\t{'map' if found.data or found.verdicts else 'set'} {found.name} {{"
     if found.comment:
         yield f"\t\t# {found.comment}"
-    data = " : verdict" if found.verdicts else f" : {key_text(found.data)}" if found.data else ""
-    yield f"\t\ttypeof {key_text(found.key)}{data}"
+    if found.verdicts:
+        yield "\t\ttype mark : verdict"  # nft 1.0.6 knows no typeof with verdicts
+    else:
+        data = f" : {key_text(found.data)}" if found.data else ""
+        yield f"\t\ttypeof {key_text(found.key)}{data}"
     if found.size:
         yield f"\t\tsize {found.size}"
     if found.dynamic:
