@@ -62,6 +62,8 @@ def test_what_the_user_can_mend_is_one_line(tmp_path: Path, text: str, listen: s
     path.write_text(text)
     argv = [*COMMAND, "--listen", listen, "--manifests", str(path)]
     done = subprocess.run(argv, text=True, capture_output=True, check=False, timeout=20)
-    assert done.returncode != 0
-    assert message in done.stderr
+    assert done.returncode == 2
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("Error: ")
+    assert message in last
     assert "Traceback" not in done.stderr

@@ -193,3 +193,27 @@ async def test_api_resources_and_version(kubectl: Kubectl) -> None:
     assert ["services", "svc", "v1", "true", "Service"] in rows
     assert ["endpointslices", "discovery.k8s.io/v1", "true", "EndpointSlice"] in rows
     assert "Server Version: v1.37" in await kubectl("version")
+
+
+async def test_imperative_commands_that_speak_protobuf(kubectl: Kubectl, server: ApiServer) -> None:
+    await kubectl("create", "namespace", "shop")
+    await kubectl("create", "service", "clusterip", "web", "-n", "shop", "--tcp=80:8080", "--tcp=53:dns")
+    await kubectl("create", "service", "nodeport", "door", "-n", "shop", "--tcp=80", "--node-port=30080")
+    await kubectl("create", "service", "clusterip", "bare", "-n", "shop", "--clusterip=None")
+    await kubectl("create", "service", "externalname", "out", "-n", "shop", "--external-name=example.com")
+    specs = {thing["metadata"]["name"]: thing["spec"] for thing in server.objects("Service")}
+    assert [port["targetPort"] for port in specs["web"]["ports"]] == [8080, "dns"]
+    assert specs["web"]["selector"] == {"app": "web"}
+    assert specs["door"]["ports"][0]["nodePort"] == 30080
+    assert specs["bare"]["clusterIP"] == "None"
+    assert specs["out"]["externalName"] == "example.com"
+
+
+async def test_run_expose_and_cordon(kubectl: Kubectl, server: ApiServer) -> None:
+    server.load([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}])
+    await kubectl("run", "web", "--image=web", "--port=8080", "--labels=app=web")
+    await kubectl("expose", "pod", "web", "--port=80", "--target-port=8080")
+    (service,) = server.objects("Service")
+    assert (service["spec"]["selector"], service["spec"]["ports"][0]["targetPort"]) == ({"app": "web"}, 8080)
+    await kubectl("cordon", "n")
+    assert "SchedulingDisabled" in await kubectl("get", "nodes", "--field-selector=spec.unschedulable=true")

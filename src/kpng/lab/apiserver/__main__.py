@@ -17,6 +17,10 @@ from kpng.model import UserError
 logger = logging.getLogger("kpng.lab.apiserver")
 
 
+class _Failure(click.ClickException):
+    exit_code = 2
+
+
 @click.command(help=__doc__)
 @click.option("--listen", default="127.0.0.1:8001", show_default=True, metavar="HOST:PORT")
 @click.option(
@@ -31,7 +35,7 @@ def main(listen: str, manifests: Path | None, write_kubeconfig: Path | None, tok
     try:
         asyncio.run(_serve(listen, manifests, write_kubeconfig, token))
     except UserError as error:
-        raise click.ClickException(str(error)) from error
+        raise _Failure(str(error)) from error
 
 
 async def _serve(listen: str, manifests: Path | None, kubeconfig: Path | None, token: str | None) -> None:
@@ -67,7 +71,7 @@ def _load(server: ApiServer, place: Path) -> None:
             objects = [thing for thing in yaml.safe_load_all(path.read_text()) if thing]
             server.load(objects)
         except (yaml.YAMLError, ApiError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: {error}") from error
+            raise UserError(f"{path}: {' '.join(str(error).split())}") from error
         count += len(objects)
     logger.info("loaded %d objects from %s", count, place)
 

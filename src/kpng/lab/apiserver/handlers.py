@@ -13,7 +13,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from kpng.lab.apiserver import discovery, errors, openapi, patch
+from kpng.lab.apiserver import discovery, errors, openapi, patch, protobuf
 from kpng.lab.apiserver.faults import Faults
 from kpng.lab.apiserver.options import Continue, ListOptions, flag, parse_options
 from kpng.lab.apiserver.registry import BY_PLURAL, NAMESPACE, POD, SERVICE, Key, Kind, Object
@@ -281,6 +281,8 @@ async def _text(request: web.Request) -> Any:
     try:
         if kind in _YAML:
             return yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        if kind == protobuf.MEDIA_TYPE:
+            return protobuf.decode_object(raw)
         if kind.endswith("json") or kind == "application/octet-stream":
             return msgspec.json.decode(raw)
     except (msgspec.DecodeError, yaml.YAMLError) as error:
