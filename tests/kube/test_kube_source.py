@@ -1,0 +1,353 @@
+"""The kube source against a scripted API server that plays faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from kpng.kube import AccessOptions, Filters, KubeOptions, KubeSource
+from kpng.model import ProblemLog, ServiceKey
+from kpng.store import Store
+
+END = {"k8s.io/initial-events-end": "true"}
+Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class ScriptedServer:
+    """Answers each resource with the next reply of its script; when the script is over, with nothing new.
+
+    ``requests`` holds the query of each request, by resource.
+    """
+
+    def __init__(self) -> None:
+        self.scripts: dict[str, list[Reply]] = {"services": [], "endpointslices": [], "nodes": []}
+        self.requests: dict[str, list[dict[str, str]]] = {name: [] for name in self.scripts}
+        self.headers: list[dict[str, str]] = []
+        self.url = ""
+
+    def script(self, resource: str, *replies: Reply) -> None:
+        self.scripts[resource] += replies
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[ScriptedServer]:
+        app = web.Application()
+        app.router.add_get("/api/v1/{resource}", self._answer)
+        app.router.add_get("/apis/discovery.k8s.io/v1/{resource}", self._answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        resource = request.match_info["resource"]
+        self.requests[resource].append(dict(request.query))
+        self.headers.append(dict(request.headers))
+        script = self.scripts[resource]
+        if script:
+            return await script.pop(0)(request)
+        if "watch" not in request.query:
+            return await page()(request)
+        if "sendInitialEvents" in request.query:
+            return await watch(bookmark(1, END), hang=True)(request)
+        return await watch(hang=True)(request)
+
+
+def event(type_: str, obj: dict[str, Any]) -> bytes:
+    return json.dumps({"type": type_, "object": obj}).encode() + b"\n"
+
+
+def bookmark(version: int, annotations: dict[str, str] | None = None) -> bytes:
+    return event("BOOKMARK", {"metadata": {"resourceVersion": str(version), "annotations": annotations}})
+
+
+def kube_service(name: str, version: int = 1, **metadata: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": "demo", "name": name, "resourceVersion": str(version), **metadata},
+        "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]},
+    }
+
+
+def watch(*chunks: bytes, hang: bool = False, cut: bool = False, gap: float = 0.0) -> Reply:
+    """A stream of chunks; then it hangs, or breaks off as a lost connection does, or ends well."""
+
+    async def reply(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for chunk in chunks:
+            await response.write(chunk)
+            await asyncio.sleep(gap)
+        if hang:
+            await asyncio.sleep(60)
+        if cut:
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+    return reply
+
+
+def page(*items: dict[str, Any], version: int = 10, token: str = "") -> Reply:
+    async def reply(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"metadata": {"resourceVersion": str(version), "continue": token}, "items": items})
+
+    return reply
+
+
+def failure(code: int, message: str = "no", headers: dict[str, str] | None = None) -> Reply:
+    async def reply(_: web.Request) -> web.StreamResponse:
+        status = {"kind": "Status", "status": "Failure", "code": code, "message": message}
+        return web.json_response(status, status=code, headers=headers)
+
+    return reply
+
+
+def gone_event() -> bytes:
+    return event(
+        "ERROR", {"kind": "Status", "status": "Failure", "code": 410, "message": "too old resource version"}
+    )
+
+
+@contextlib.asynccontextmanager
+async def following(server: ScriptedServer, idle_seconds: float = 30.0, **filters: Any) -> AsyncIterator[Store]:
+    store = Store()
+    options = KubeOptions(AccessOptions(server=server.url), Filters(**filters), idle_seconds)
+    task = asyncio.create_task(KubeSource(options, ProblemLog()).run(store))
+    try:
+        yield store
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def names(store: Store) -> set[str]:
+    return {key.name for key in store.snapshot.services}
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer().serving() as serving:
+        yield serving
+
+
+async def test_from_nothing_to_a_complete_state(server: ScriptedServer) -> None:
+    slice_ = {
+        "metadata": {"namespace": "demo", "name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.1.0.5"]}],
+        "ports": [{"port": 8080}],
+    }
+    node = {"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "za"}}}
+    server.script("services", watch(event("ADDED", kube_service("web")), bookmark(5, END), hang=True))
+    server.script("endpointslices", watch(event("ADDED", slice_), bookmark(5, END), hang=True))
+    server.script("nodes", watch(event("ADDED", node), bookmark(5, END), hang=True))
+    async with following(server) as store:
+        await until(lambda: store.snapshot.complete)
+        record = store.snapshot.services[ServiceKey("demo", "web")]
+        assert [endpoint.addresses.v4 for _, endpoint in record.endpoints()] == [("10.1.0.5",)]
+        assert store.snapshot.nodes["n1"].zone == "za"
+
+
+async def test_an_empty_cluster_is_complete(server: ScriptedServer) -> None:
+    async with following(server) as store:
+        await until(lambda: store.snapshot.complete)
+        assert not store.snapshot.services
+
+
+async def test_changes_arrive(server: ScriptedServer) -> None:
+    server.script(
+        "services",
+        watch(
+            event("ADDED", kube_service("a")),
+            bookmark(5, END),
+            event("ADDED", kube_service("b", 6)),
+            event("DELETED", kube_service("a", 7)),
+            hang=True,
+            gap=0.01,
+        ),
+    )
+    async with following(server) as store:
+        await until(lambda: names(store) == {"b"})
+
+
+async def test_events_that_come_together_are_one_revision(server: ScriptedServer) -> None:
+    burst = b"".join(event("ADDED", kube_service(f"s{number}", number)) for number in range(6, 206))
+    server.script("services", watch(bookmark(5, END), burst, hang=True, gap=0.05))
+    async with following(server) as store:
+        await until(lambda: len(names(store)) == 200)
+        assert store.snapshot.revision <= 6
+
+
+async def test_objects_of_megabytes(server: ScriptedServer) -> None:
+    big = kube_service("big", annotations={"note": "x" * 3_000_000})
+    server.script("services", watch(event("ADDED", big), bookmark(5, END), hang=True))
+    async with following(server) as store:
+        await until(lambda: names(store) == {"big"})
+
+
+async def test_selectors_and_headers_that_are_sent(server: ScriptedServer) -> None:
+    async with following(server, service_proxy_name="mine") as store:
+        await until(lambda: store.snapshot.complete)
+    selector = "service.kubernetes.io/service-proxy-name=mine,!service.kubernetes.io/headless"
+    assert server.requests["services"][0]["labelSelector"] == selector
+    assert server.requests["endpointslices"][0]["labelSelector"] == "!service.kubernetes.io/headless"
+    assert "labelSelector" not in server.requests["nodes"][0]
+    assert sum("PartialObjectMetadata" in headers["Accept"] for headers in server.headers) == 1
+    assert not any("Authorization" in headers for headers in server.headers)
+
+
+# -- faults ----------------------------------------------------------------------------------------
+
+
+async def test_a_refused_watch_list_falls_back_to_pages(server: ScriptedServer) -> None:
+    server.script(
+        "services",
+        failure(422, "sendInitialEvents is forbidden"),
+        page(kube_service("a"), token="more"),
+        page(kube_service("b"), version=12),
+    )
+    async with following(server) as store:
+        await until(lambda: len(server.requests["services"]) == 4)
+        assert names(store) == {"a", "b"}
+    _, first, second, then = server.requests["services"]
+    assert (first["limit"], second["continue"], then["resourceVersion"]) == ("500", "more", "12")
+
+
+@pytest.mark.parametrize("how", ["http", "event"])
+async def test_a_version_too_old_leads_to_a_new_list(server: ScriptedServer, how: str) -> None:
+    gone = failure(410) if how == "http" else watch(gone_event())
+    first = watch(event("ADDED", kube_service("a")), event("ADDED", kube_service("b")), bookmark(5, END))
+    server.script("services", first, gone)
+    server.script("services", watch(event("ADDED", kube_service("b")), bookmark(90, END), hang=True))
+    async with following(server) as store:
+        await until(lambda: names(store) == {"b"})
+    assert [query.get("resourceVersion") for query in server.requests["services"]] == [None, "5", None]
+
+
+async def test_nothing_is_deleted_while_a_new_list_is_incomplete(server: ScriptedServer) -> None:
+    first = watch(event("ADDED", kube_service("a")), event("ADDED", kube_service("b")), bookmark(5, END))
+    server.script("services", first, failure(410), watch(event("ADDED", kube_service("a")), hang=True))
+    async with following(server) as store:
+        await until(lambda: len(server.requests["services"]) == 3)
+        await asyncio.sleep(0.1)
+        assert names(store) == {"a", "b"}
+
+
+async def test_a_line_cut_in_the_middle_is_not_used(server: ScriptedServer) -> None:
+    whole = event("ADDED", kube_service("c", 7))
+    server.script(
+        "services",
+        watch(bookmark(5, END), event("ADDED", kube_service("b", 6)), whole[:50], cut=True, gap=0.02),
+        watch(whole, hang=True),
+    )
+    async with following(server) as store:
+        await until(lambda: names(store) == {"b", "c"})
+    assert server.requests["services"][1]["resourceVersion"] == "6"
+
+
+async def test_a_watch_that_ends_resumes_where_it_was(server: ScriptedServer) -> None:
+    server.script(
+        "services",
+        watch(bookmark(5, END), bookmark(44)),
+        watch(event("ADDED", kube_service("a", 45))),
+        watch(hang=True),
+    )
+    async with following(server) as store:
+        await until(lambda: len(server.requests["services"]) == 3)
+        assert names(store) == {"a"}
+    assert [query.get("resourceVersion") for query in server.requests["services"]] == [None, "44", "45"]
+
+
+async def test_a_silent_connection_is_given_up(server: ScriptedServer) -> None:
+    server.script("services", watch(event("ADDED", kube_service("a")), bookmark(5, END), hang=True))
+    server.script("services", watch(event("ADDED", kube_service("b", 6)), hang=True))
+    async with following(server, idle_seconds=0.2) as store:
+        await until(lambda: names(store) == {"a", "b"})
+
+
+@pytest.mark.parametrize("code", [429, 500, 502, 503])
+async def test_server_errors_are_retried(server: ScriptedServer, code: int) -> None:
+    server.script("services", failure(code), failure(code))
+    server.script("services", watch(event("ADDED", kube_service("a")), bookmark(5, END), hang=True))
+    async with following(server) as store:
+        await until(lambda: names(store) == {"a"})
+
+
+async def test_one_kind_in_trouble_does_not_hold_up_the_others(server: ScriptedServer) -> None:
+    server.script("nodes", failure(403, "nodes is forbidden"), failure(403))
+    server.script("services", watch(event("ADDED", kube_service("a")), bookmark(5, END), hang=True))
+    async with following(server) as store:
+        await until(lambda: names(store) == {"a"})
+        assert not store.snapshot.complete
+
+
+async def test_refusals_are_told_once_and_clearly(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.script("nodes", failure(403, 'nodes is forbidden: User "x" cannot list'))
+    async with following(server):
+        await until(lambda: caplog.records)
+        await asyncio.sleep(0.2)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        f'nodes at {server.url}: HTTP 403: nodes is forbidden: User "x" cannot list; trying again in '
+    )
+    assert len(server.requests["nodes"]) == 1
+
+
+async def test_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server = ScriptedServer()
+    async with server.serving():
+        port = int(server.url.rpartition(":")[2])
+    async with following(server) as store:
+        await asyncio.sleep(0.4)
+        assert not store.snapshot.synced
+        runner = web.AppRunner(_app(server), shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await until(lambda: store.snapshot.complete)
+    await runner.cleanup()
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 3  # one a resource, however often it was tried
+    assert sum("working again" in record.getMessage() for record in caplog.records) == 3
+
+
+def _app(server: ScriptedServer) -> web.Application:
+    app = web.Application()
+    app.router.add_get("/api/v1/{resource}", server._answer)
+    app.router.add_get("/apis/discovery.k8s.io/v1/{resource}", server._answer)
+    return app
+
+
+@pytest.mark.parametrize("garbage", [b"<html>hello</html>\n", b'{"type":"ADDED"}\n', b"\xff\xfe\x00\n", b"null\n"])
+async def test_garbage_instead_of_events(server: ScriptedServer, garbage: bytes) -> None:
+    server.script("services", watch(garbage), failure(500))
+    server.script("services", watch(event("ADDED", kube_service("a")), bookmark(5, END), hang=True))
+    async with following(server) as store:
+        await until(lambda: names(store) == {"a"})
+
+
+async def test_it_ends_at_once_when_cancelled(server: ScriptedServer) -> None:
+    started = 0.0
+    async with following(server) as store:
+        await until(lambda: store.snapshot.complete)
+        started = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - started < 0.5
