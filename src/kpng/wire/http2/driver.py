@@ -173,7 +173,7 @@ class Http2Protocol(asyncio.Protocol):
     def _check_alive(self) -> None:
         """PING a peer that has been silent; whatever it sends then is a sign of life."""
         idle_seconds, silent = self._keepalive.idle_seconds, self._loop.time() - self._last_received
-        if silent < idle_seconds or (self._pinged_at is not None and self._last_received > self._pinged_at):
+        if silent < idle_seconds or (self._pinged_at is not None and self._last_received >= self._pinged_at):
             self._pinged_at = None
             self._timer = self._loop.call_later(max(0.0, idle_seconds - silent), self._check_alive)
         elif self._pinged_at is None:
