@@ -2,6 +2,7 @@
 
 from .contract import Backend
 from .discovery import backend_names, load_backend
+from .document import LocalState
 from .runtime import run_backend
 
-__all__ = ["Backend", "backend_names", "load_backend", "run_backend"]
+__all__ = ["Backend", "LocalState", "backend_names", "load_backend", "run_backend"]
