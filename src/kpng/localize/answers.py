@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from kpng.model import (
@@ -22,7 +23,7 @@ from kpng.model import (
     PortMapping,
     Scopes,
     Service,
-    resolve_port,
+    match_port,
 )
 from kpng.store import ServiceRecord
 
@@ -38,11 +39,11 @@ _NO_ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType({})
 _SCOPES = {(i, e): Scopes(i, e) if i or e else None for i in (False, True) for e in (False, True)}
 """Shared by all endpoints; None where an endpoint is of no use."""
 
-_Uses = dict[EndpointPort, Scopes]
-"""What an endpoint may be used for in one family."""
+_Uses = list[tuple[EndpointPort, Scopes]]
+"""The ports that an endpoint may be used for in one family."""
 
-_UsesByEndpoint = dict[int, dict[Family, _Uses]]
-"""By the identity of the `EndpointInfo`."""
+_UsesByEndpoint = dict[Family, dict[int, _Uses]]
+"""By the identity of the `EndpointInfo`, which costs nothing to hash."""
 
 
 def localize(record: ServiceRecord, node: str, zone: str) -> LocalService | None:
@@ -55,20 +56,29 @@ def localize(record: ServiceRecord, node: str, zone: str) -> LocalService | None
     return answers.for_node(node, zone)
 
 
+class _Pool(Struct):
+    """The endpoints of one family that carry one port of the service, and which port of theirs that is."""
+
+    family: Family
+    endpoints: list[EndpointInfo]
+    ports: list[EndpointPort]
+
+
 class _Answers:
     """All answers for one service record, made on demand."""
 
-    __slots__ = ("_candidates", "_made", "_named_nodes", "_named_zones", "_service")
+    __slots__ = ("_candidates", "_made", "_named_nodes", "_named_zones", "_pools", "_service")
 
     def __init__(self, service: Service, record: ServiceRecord) -> None:
         endpoints = list(record.endpoints())
-        keys = endpoint_keys(endpoints)
-        self._candidates = [(key, endpoint) for key, (_, endpoint) in zip(keys, endpoints, strict=True)]
         infos = [endpoint for _, endpoint in endpoints]
-        self._named_nodes = {e.node for e in infos} | {name for e in infos for name in e.node_hints}
-        self._named_zones = {name for e in infos for name in e.zone_hints}
+        self._candidates = list(zip(endpoint_keys(endpoints), infos, strict=True))
+        self._named_nodes = {e.node for e in infos}.union(*(e.node_hints for e in infos))
+        self._named_zones: set[str] = set().union(*(e.zone_hints for e in infos))
+        by_port = [(port, _pools(infos, port)) for port in service.ports]
+        self._pools = [pool for _, pools in by_port for pool in pools]
         self._service = replace(
-            service, ports=tuple(replace(port, available=_available(infos, port)) for port in service.ports)
+            service, ports=tuple(replace(port, available=_available(pools)) for port, pools in by_port)
         )
         self._made: dict[View, LocalService] = {}
 
@@ -81,53 +91,57 @@ class _Answers:
 
     def _endpoints(self, node: str, zone: str) -> Mapping[str, Endpoint]:
         """Choose per port and family, then put together again what each endpoint may be used for."""
-        uses: _UsesByEndpoint = {}
-        for mapping in self._service.ports:
-            for family in FAMILIES:
-                self._choose_port(mapping, family, node, zone, uses)
+        uses: _UsesByEndpoint = {family: {} for family in FAMILIES}
+        for pool in self._pools:
+            self._choose(pool, node, zone, uses[pool.family])
+        v4, v6 = uses.values()
         local: dict[str, Endpoint] = {}
         for key, info in self._candidates:
-            if by_family := uses.pop(id(info), None):
-                _add(local, key, info, by_family, bool(node) and info.node == node)
+            is_local = bool(node) and info.node == node
+            for addresses, used in _by_addresses(info.addresses, v4.pop(id(info), None), v6.pop(id(info), None)):
+                _add(local, key, info, addresses, used, is_local)
         return local or _NO_ENDPOINTS
 
-    def _choose_port(
-        self, mapping: PortMapping, family: Family, node: str, zone: str, uses: _UsesByEndpoint
-    ) -> None:
-        candidates = _carrying([info for _, info in self._candidates], mapping, family)
-        choice = choose(candidates, node, zone)
+    def _choose(self, pool: _Pool, node: str, zone: str, uses: dict[int, _Uses]) -> None:
+        choice = choose(pool.endpoints, node, zone)
         internal = choice.local if self._service.internal_traffic_local else choice.cluster
         external = choice.local if self._service.external_traffic_local else choice.cluster
-        inside, outside = {id(e) for e in internal}, {id(e) for e in external}
-        for info in candidates:
-            scopes = _SCOPES[id(info) in inside, id(info) in outside]
+        inside = {id(e) for e in internal}
+        outside = inside if external is internal else {id(e) for e in external}
+        for info, port in zip(pool.endpoints, pool.ports, strict=True):
+            identity = id(info)
+            scopes = _SCOPES[identity in inside, identity in outside]
             if scopes is not None:
-                port = EndpointPort(mapping.name, resolve_port(info.ports, mapping), mapping.protocol)
-                uses.setdefault(id(info), {}).setdefault(family, {})[port] = scopes
+                uses.setdefault(identity, []).append((port, scopes))
 
 
-def _carrying(infos: list[EndpointInfo], mapping: PortMapping, family: Family) -> list[EndpointInfo]:
-    """The endpoints of a family that carry a port. The same address and port in several slices is one endpoint;
-    one that does not terminate wins, as in kube-proxy."""
-    unique: dict[tuple[tuple[str, ...], int], EndpointInfo] = {}
-    for info in infos:
-        addresses, number = info.addresses.family(family), resolve_port(info.ports, mapping)
-        if not addresses or not number:
-            continue
-        known = unique.setdefault((addresses, number), info)
-        if known.terminating and not info.terminating:
-            unique[addresses, number] = info
-    return list(unique.values())
+def _pools(infos: list[EndpointInfo], mapping: PortMapping) -> list[_Pool]:
+    """One pool for each family that any endpoint carries the port in."""
+    carrying = [(info, port) for info in infos if (port := match_port(info.ports, mapping))]
+    pools = (_pool(carrying, family) for family in FAMILIES)
+    return [pool for pool in pools if pool.endpoints]
 
 
-def _available(infos: list[EndpointInfo], mapping: PortMapping) -> int:
-    families = [f for f in FAMILIES if choose(_carrying(infos, mapping, f), "", "").anywhere]
-    return sum(family.bit for family in families)
+def _pool(carrying: list[tuple[EndpointInfo, EndpointPort]], family: Family) -> _Pool:
+    """The same address and port in several slices is one endpoint; one that does not terminate wins, as in
+    kube-proxy."""
+    unique: dict[tuple[tuple[str, ...], int], tuple[EndpointInfo, EndpointPort]] = {}
+    for found in carrying:
+        info, port = found
+        addresses = info.addresses.v4 if family is Family.IPV4 else info.addresses.v6
+        if addresses:
+            known, _ = unique.setdefault((addresses, port.port), found)
+            if known.terminating and not info.terminating:
+                unique[addresses, port.port] = found
+    return _Pool(family, [info for info, _ in unique.values()], [port for _, port in unique.values()])
 
 
-def _by_addresses(addresses: IPSet, by_family: dict[Family, _Uses]) -> Iterator[tuple[IPSet, _Uses]]:
+def _available(pools: list[_Pool]) -> int:
+    return sum(pool.family.bit for pool in pools if choose(pool.endpoints, "", "").anywhere)
+
+
+def _by_addresses(addresses: IPSet, v4: _Uses | None, v6: _Uses | None) -> Iterator[tuple[IPSet, _Uses]]:
     """An endpoint that has both families is one only if both may be used alike."""
-    v4, v6 = by_family.get(Family.IPV4), by_family.get(Family.IPV6)
     if v4 and v4 == v6:
         yield addresses, v4
         return
@@ -138,18 +152,17 @@ def _by_addresses(addresses: IPSet, by_family: dict[Family, _Uses]) -> Iterator[
 
 
 def _add(
-    local: dict[str, Endpoint], key: str, info: EndpointInfo, by_family: dict[Family, _Uses], is_local: bool
+    local: dict[str, Endpoint], key: str, info: EndpointInfo, addresses: IPSet, uses: _Uses, is_local: bool
 ) -> None:
     """Add an endpoint; where its families or ports differ in scopes, one entry for each, told apart by number."""
-    for addresses, uses in _by_addresses(info.addresses, by_family):
-        groups: dict[Scopes, list[EndpointPort]] = {}
-        for port, scopes in uses.items():
-            groups.setdefault(scopes, []).append(port)
-        for scopes, ports in groups.items():
-            name, number = key, 1
-            while name in local:  # a key of ours never holds "::"
-                number += 1
-                name = f"{key}::{number}"
-            local[name] = Endpoint(
-                addresses=addresses, ports=tuple(ports), scopes=scopes, local=is_local, hostname=info.hostname
-            )
+    groups: dict[Scopes, list[EndpointPort]] = {}
+    for port, scopes in uses:
+        groups.setdefault(scopes, []).append(port)
+    for scopes, ports in groups.items():
+        name, number = key, 1
+        while name in local:
+            number += 1
+            name = f"{key}::{number}"
+        local[name] = Endpoint(
+            addresses=addresses, ports=tuple(ports), scopes=scopes, local=is_local, hostname=info.hostname
+        )

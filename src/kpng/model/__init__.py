@@ -10,7 +10,7 @@ from .addresses import (
     parse_cidr,
 )
 from .changes import ChangeSet, LocalService, ServiceChange
-from .endpoint import Endpoint, EndpointInfo, EndpointPort, EndpointSource, Scopes, resolve_port
+from .endpoint import Endpoint, EndpointInfo, EndpointPort, EndpointSource, Scopes, match_port, resolve_port
 from .errors import InvalidObjectError, Problem, UserError
 from .node import ZONE_LABEL, Node
 from .problems import ProblemLog
@@ -40,6 +40,7 @@ __all__ = [
     "UserError",
     "check_endpoint_address",
     "family_of",
+    "match_port",
     "parse_address",
     "parse_cidr",
     "resolve_port",

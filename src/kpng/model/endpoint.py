@@ -42,13 +42,20 @@ class Endpoint(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
 
 
 def resolve_port(ports: tuple[EndpointPort, ...], mapping: PortMapping) -> int:
+    """The number of `match_port`; 0 if there is none."""
+    port = match_port(ports, mapping)
+    return port.port if port else 0
+
+
+def match_port(ports: tuple[EndpointPort, ...], mapping: PortMapping) -> EndpointPort | None:
     """Match by name and protocol, never by number (EndpointSlice API); see `Endpoint.ports` for the empty case."""
     if not ports:
-        return mapping.target_port or (0 if mapping.target_port_name else mapping.port)
+        number = mapping.target_port or (0 if mapping.target_port_name else mapping.port)
+        return EndpointPort(mapping.name, number, mapping.protocol) if number else None
     for port in ports:
         if port.name == mapping.name and port.protocol == mapping.protocol:
-            return port.port
-    return 0
+            return port if port.port else None
+    return None
 
 
 class EndpointInfo(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
