@@ -24,6 +24,11 @@ _OWNED = TableFlag.OWNER | TableFlag.PERSIST
 Services = Mapping[ServiceKey, LocalService | None]
 
 
+def _can_be_owned(flags: int) -> bool:
+    """Whether a table was made with our flags: the owner's is cleared when the owner is gone, PERSIST stays."""
+    return bool(flags & TableFlag.PERSIST)
+
+
 def _unsupported(error: TransactionError) -> bool:
     return error.errno in {errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -101,7 +106,7 @@ class Kernel:
             if self._fingerprint(family) != table.change.new_fingerprint:
                 return False
             flags = self._connection.table_flags(nft_family(family), TABLE)
-            self._flags = TableFlag(flags or 0) & _OWNED
+            self._flags = _OWNED if _can_be_owned(flags or 0) else TableFlag.NONE
         return True
 
     def _fingerprint(self, family: Family) -> str:
@@ -146,7 +151,7 @@ class Kernel:
         flags = self._connection.table_flags(nft, TABLE)
         if flags is None:
             return [], set()
-        if TableFlag(flags) & _OWNED != self._flags:  # a table cannot get the owner flag later
+        if _can_be_owned(flags) != (self._flags is _OWNED):  # a table cannot get the flags later
             return [delete_table(nft, TABLE)], set()
         sets, wanted = self._connection.sets(nft, TABLE), self._layouts[family].sets
         dynamic = [name for name in sets if name in wanted and wanted[name].dynamic]
