@@ -8,10 +8,14 @@ from kpng.lab.apiserver.registry import ENDPOINT_SLICE, NAMESPACE, POD, SERVICE,
 
 _EXTERNAL = ("NodePort", "LoadBalancer")
 _TIMEOUT_SECONDS = 10800
+_OMIT_EMPTY = ("annotations", "finalizers", "labels", "managedFields", "ownerReferences")
 
 
 def set_defaults(kind: Kind, thing: Object, before: Object | None) -> None:
     """Fill in the defaults of ``thing`` in place; ``before`` is its stored state, None for a new one."""
+    for field in _OMIT_EMPTY:
+        if not thing["metadata"].get(field):
+            thing["metadata"].pop(field, None)
     if fill := _DEFAULTS.get(kind):
         fill(thing, before)
 
@@ -29,6 +33,7 @@ def _service(service: Object, before: Object | None) -> None:
         port.setdefault("protocol", "TCP")
         if not port.get("targetPort") and "port" in port:
             port["targetPort"] = port["port"]
+    service.setdefault("status", {"loadBalancer": {}})
     if before is not None:
         _drop_leftovers(spec, before["spec"])
     if spec["type"] != "ExternalName":

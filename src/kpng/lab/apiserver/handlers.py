@@ -114,11 +114,11 @@ class Handlers:
         path = request.path.rstrip("/")
         if path.startswith(_HEALTH):
             return web.Response(text="ok")
-        if request.method == "GET" and (found := discovery.answer(path, request.headers.get("Accept", ""))):
-            document, content_type = found
-            return _json(document, content_type=content_type)
-        if request.method == "GET" and (document := openapi.answer(path) or {}):
-            return _json(document)
+        if request.method == "GET":
+            if (found := discovery.answer(path, request.headers.get("Accept", ""))) is not None:
+                return _json(found[0], content_type=found[1])
+            if (document := openapi.answer(path)) is not None:
+                return _json(document)
         place = parse_path(path)
         handlers: Mapping[str, Callable[[web.Request, Place], Awaitable[web.StreamResponse]]]
         handlers = self._on_object if place.name else self._on_collection
