@@ -78,6 +78,15 @@ def test_what_sets_services_apart() -> None:
     assert "selector" not in specs["empty"]["spec"]
     assert specs["web"]["status"]["loadBalancer"]["ingress"] == [{"ip": "203.0.113.80"}, {"ip": "2001:db8:113::80"}]
     assert "status" not in specs["shop"]
+    assert specs["web"]["spec"]["externalIPs"] == ["203.0.113.180", "2001:db8:113::180"]
+    assert specs["zonal"]["spec"]["trafficDistribution"] == "PreferSameZone"
+
+
+def test_hints_name_each_endpoints_own_zone_and_only_where_they_are_wanted() -> None:
+    for made in all_objects(plan())["endpointslices"]:
+        for found in made["endpoints"]:
+            hinted = made["metadata"]["labels"]["kubernetes.io/service-name"] == "zonal"
+            assert found.get("hints") == ({"forZones": [{"name": found["zone"]}]} if hinted else None)
 
 
 def test_a_terminating_endpoint_still_serves() -> None:

@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from kpng.lab.services import EMPTY, LOAD_BALANCER_CIDRS, SERVICES, STICKY, WEB, WEB_LOCAL, announcements
+from kpng.lab.services import EMPTY, OUTSIDE_CIDRS, SERVICES, STICKY, WEB, WEB_LOCAL, announcements
 from kpng.lab.topology import CLUSTER_CIDRS, Topology, plan, prefix
 from kpng.model import FAMILIES, Family, UserError, check_endpoint_address
 
@@ -91,7 +91,7 @@ def test_other_numbers_of_nodes_are_refused(node_count: int) -> None:
 
 def test_services_do_not_share_addresses_or_node_ports() -> None:
     addresses = [address for service in SERVICES for address in service.cluster_ips.both]
-    addresses += [ip for service in SERVICES if service.load_balancer for ip in service.load_balancer.both]
+    addresses += [ip for service in SERVICES for ip in service.outside_ips]
     node_ports = [service.node_port + index for service in SERVICES if service.node_port for index in range(3)]
     assert len(addresses) == len(set(addresses))
     assert len(node_ports) == len(set(node_ports))
@@ -115,7 +115,7 @@ def test_a_service_with_policy_local_is_announced_by_a_node_with_an_endpoint() -
     assert WEB_LOCAL.load_balancer is not None
     assert announced[WEB_LOCAL.load_balancer.ipv4] == announced[WEB_LOCAL.load_balancer.ipv6] == "node1"
     assert announced[WEB.load_balancer.ipv4] == "node3"
-    networks = [ipaddress.ip_network(cidr) for cidr in LOAD_BALANCER_CIDRS]
+    networks = [ipaddress.ip_network(cidr) for cidr in OUTSIDE_CIDRS]
     assert all(any(ipaddress.ip_address(ip) in network for network in networks) for ip in announced)
 
 

@@ -32,7 +32,7 @@ def test_every_kind_of_address_protocol_and_family_is_sent_to() -> None:
         sent_to = {target.address for target in targets if family in target.address}
         assert sent_to & node_addresses
         assert sent_to & {address for service in SERVICES for address in service.cluster_ips.both}
-        assert sent_to & {ip for service in SERVICES if service.load_balancer for ip in service.load_balancer.both}
+        assert sent_to & {ip for service in SERVICES for ip in service.outside_ips}
 
 
 def test_sources_belong_to_the_client_outside() -> None:

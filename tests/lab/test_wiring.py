@@ -51,6 +51,8 @@ def test_the_fabric_knows_no_way_to_pods_and_cluster_ips() -> None:
     assert destinations == [
         "203.0.113.80",
         "2001:db8:113::80",
+        "203.0.113.180",
+        "2001:db8:113::180",
         "203.0.113.81",
         "2001:db8:113::81",
     ]

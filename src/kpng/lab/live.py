@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 
 from kpng.model import FAMILIES
 
@@ -13,13 +14,15 @@ from .cluster import Cluster
 from .load import Load, load, since
 from .manifests import endpoint, service_object, slice_object
 from .outcome import Outcome, all_answered, all_end_as, describe_errors, judge
-from .probes import REFUSED, Reply, Tally, Target
+from .probes import REFUSED, Conversation, Reply, Tally, Target
+from .processes import LabError
 from .services import EMPTY, SERVICE_PORTS, SHOP, WEB, ServicePlan
 from .topology import PodPlan
 from .traffic import CALLER, cluster_ip
 
 EFFECT_SECONDS = 5.0  # a change must show within that time
 QUIET_REPLIES = 60  # so many answers without one of a pod: it is out (of two, by chance: once in 10**18)
+PROBE_SECONDS = 0.02  # a packet to a cluster IP that is not programmed yet may get no answer at all
 STEADY_SECONDS = 0.3
 NEW = ServicePlan("new", WEB.app, WEB.cluster_ips)
 
@@ -36,12 +39,13 @@ async def scenarios(cluster: Cluster) -> AsyncIterator[Outcome]:
 async def pod_leaves(cluster: Cluster) -> Outcome:
     """Under load a pod is marked as terminating, traffic leaves it, its server ends, its endpoint is removed."""
     stays, leaves = cluster.topology.pods_of(SHOP.app)
-    async with load(cluster.probers[CALLER], cluster_ip(SHOP)) as sending:
+    async with load(cluster.probers[CALLER], cluster_ip(SHOP)) as sending, _conversation(cluster, leaves) as talk:
         problems = await _wait_for_hits(sending, stays, leaves)
         written = time.monotonic()
         await _set_endpoints(cluster, (stays,), terminating=(leaves,))
         quiet = await sending.until(lambda replies: _is_quiet(replies, written, leaves.name), EFFECT_SECONDS)
         problems += () if quiet else (f"{leaves.name} was still hit {EFFECT_SECONDS:g} s after the change",)
+        problems += () if await talk.goes_on() else ("a connection from before the change was cut",)
         await cluster.processes.stop(leaves.name)
         await _set_endpoints(cluster, (stays,))
         await asyncio.sleep(STEADY_SECONDS)
@@ -49,6 +53,7 @@ async def pod_leaves(cluster: Cluster) -> Outcome:
     hits = since(sending.tally.replies, written, leaves.name)
     last = 1000 * (hits[-1].at - written) if hits else 0
     note = f"last hit {last:.0f} ms after the write to the API server" if hits else "no hit after the write"
+    note += "; a connection from before goes on until the pod ends" if not problems else ""
     return _outcome("a pod goes away, under load", cluster_ip(SHOP), sending.tally, note, problems)
 
 
@@ -104,6 +109,18 @@ async def new_service(cluster: Cluster) -> Outcome:
         await cluster.api.delete(SLICES, sliced["metadata"]["name"])
 
 
+@asynccontextmanager
+async def _conversation(cluster: Cluster, pod: PodPlan) -> AsyncIterator[Conversation]:
+    """A TCP connection to this pod, through the service. Raises `LabError` if there is none to be had."""
+    for _ in range(QUIET_REPLIES):
+        talk = await cluster.probers[CALLER].open(cluster_ip(SHOP, "echo-tcp"))
+        with closing(talk):
+            if talk.pod == pod.name:
+                yield talk
+                return
+    raise LabError(f"no connection through the service {SHOP.name!r} reached {pod.name}")
+
+
 async def _set_endpoints(
     cluster: Cluster, ready: tuple[PodPlan, ...], terminating: tuple[PodPlan, ...] = ()
 ) -> None:
@@ -142,7 +159,7 @@ async def _repeat(
     """Send until a request is answered (or is not any more); the milliseconds from ``written`` to that end."""
     tally = Tally()
     while time.monotonic() < written + EFFECT_SECONDS:
-        reply = await cluster.probers[CALLER].send(target, seconds=0.2)
+        reply = await cluster.probers[CALLER].send(target, seconds=PROBE_SECONDS)
         tally.replies.append(reply)
         if reply.ok is answered:
             return tally, 1000 * (reply.at + reply.seconds - written)

@@ -26,7 +26,7 @@ def all_objects(topology: Topology) -> dict[str, list[Object]]:
         "pods": [pod_object(topology, pod) for pod in topology.pods],
         "services": [service_object(service) for service in SERVICES],
         "endpointslices": [
-            slice_object(topology, service.name, topology.pods_of(service.app), family)
+            _example_slice(topology, service, family)
             for service in SERVICES
             for family in FAMILIES
             if topology.pods_of(service.app) and service.app
@@ -102,6 +102,10 @@ def service_object(service: ServicePlan) -> Object:
         spec["selector"] = {"app": service.app}
     if service.type != "ClusterIP":
         spec["externalTrafficPolicy"] = service.external_policy
+    if service.external_ips:
+        spec["externalIPs"] = list(service.external_ips.both)
+    if service.zone_hints:
+        spec["trafficDistribution"] = "PreferSameZone"
     if service.affinity:
         spec["sessionAffinity"] = "ClientIP"
         spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": AFFINITY_SECONDS}}
@@ -115,6 +119,14 @@ def _service_port(service: ServicePlan, index: int, port: tuple[str, str, int]) 
     name, protocol, _ = port
     made: Object = {"name": name, "protocol": protocol, "port": SERVICE_PORTS[name], "targetPort": name}
     return made | ({"nodePort": service.node_port + index} if service.node_port else {})
+
+
+def _example_slice(topology: Topology, service: ServicePlan, family: Family) -> Object:
+    made = slice_object(topology, service.name, topology.pods_of(service.app), family)
+    if service.zone_hints:  # what the EndpointSlice controller makes of the service's trafficDistribution
+        for found in made["endpoints"]:
+            found["hints"] = {"forZones": [{"name": found["zone"]}]}
+    return made
 
 
 def slice_object(topology: Topology, service: str, pods: tuple[PodPlan, ...], family: Family) -> Object:

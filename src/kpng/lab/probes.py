@@ -87,6 +87,32 @@ class Tally:
         return 1000 * times[min(int(quantile * len(times)), len(times) - 1)] if times else None
 
 
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A TCP connection that stays open, with the pod at its other end."""
+
+    connection: socket.socket
+    pod: str
+
+    @classmethod
+    async def begin(cls, connection: socket.socket, target: Target) -> Conversation:
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(connection, (target.address, target.port))
+        return cls(connection, _who(await loop.sock_recv(connection, 4096))[0])
+
+    async def goes_on(self, seconds: float = 1.0) -> bool:
+        """Whether a line that is sent now is still echoed."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.sock_sendall(self.connection, b"still there\n")
+            return await asyncio.wait_for(loop.sock_recv(self.connection, 4096), seconds) == b"still there\n"
+        except (OSError, TimeoutError):
+            return False
+
+    def close(self) -> None:
+        self.connection.close()
+
+
 class Prober:
     """Sends from one namespace. Close it after use: it keeps a thread that has entered the namespace."""
 
@@ -115,6 +141,15 @@ class Prober:
             except (ValueError, KeyError, TypeError):
                 error = CLOSED
         return Reply(started, time.monotonic() - started, pod, client, error)
+
+    async def open(self, target: Target) -> Conversation:
+        """Connect to a TCP echo server and keep the connection. Raises OSError, TimeoutError."""
+        connection = await self.socket(target.address, socket.SOCK_STREAM)
+        try:
+            return await asyncio.wait_for(Conversation.begin(connection, target), 1.0)
+        except BaseException:
+            connection.close()
+            raise
 
     async def exchange(self, address: str, port: int, request: bytes, seconds: float = 10.0) -> bytes:
         """Connect, send bytes and return everything until the other side closes. Raises OSError, TimeoutError."""

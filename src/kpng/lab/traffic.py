@@ -22,11 +22,12 @@ from .outcome import (
     saw_clients,
 )
 from .probes import REFUSED, TIMEOUT, Prober, Tally, Target
-from .services import EMPTY, SERVICE_PORTS, STICKY, WEB, WEB_LOCAL, WEB_NEAR, ServicePlan
+from .services import EMPTY, SERVICE_PORTS, STICKY, WEB, WEB_LOCAL, WEB_NEAR, ZONAL, ServicePlan
 from .topology import CLIENT, NodePlan, Topology
 
 REQUESTS = 60  # three endpoints chosen at random: one of them is missed once in 10 billion runs
 FEW = 5
+ENOUGH_FAILURES = 5  # then the verdict is clear, and waiting for more would only take time
 CALLER = "caller"
 
 
@@ -47,12 +48,14 @@ class Traffic:
 
 
 async def send(traffic: Traffic, probers: Mapping[str, Prober]) -> Outcome:
-    """Send it, one request after the other, and judge."""
+    """Send it, one request after the other until enough have failed, and judge."""
     prober = probers[traffic.origin]
     tally = Tally()
     for index in range(traffic.count):
         source = traffic.sources[index % len(traffic.sources)]
         tally.replies.append(await prober.send(traffic.target, source=source, seconds=traffic.seconds))
+        if tally.sent - tally.answered >= ENOUGH_FAILURES:
+            break
     problems = judge(tally, traffic.checks)
     return Outcome(traffic.title, traffic.origin, str(traffic.target), tally, problems=problems)
 
@@ -62,6 +65,7 @@ def scenarios(topology: Topology) -> Iterator[Traffic]:
     yield from _cluster_ips(topology)
     yield from _from_outside(topology)
     yield from _traffic_policies(topology)
+    yield from _zones(topology)
     yield from _affinity(topology)
     yield from _no_endpoints(topology)
 
@@ -79,6 +83,11 @@ def _node_port(service: ServicePlan, node: NodePlan, port: str = "http", family:
 def _load_balancer(service: ServicePlan, family: Family = Family.IPV4) -> Target:
     assert service.load_balancer is not None
     return Target("http", service.load_balancer.of(family), SERVICE_PORTS["http"])
+
+
+def _external_ip(service: ServicePlan, family: Family = Family.IPV4) -> Target:
+    assert service.external_ips is not None
+    return Target("http", service.external_ips.of(family), SERVICE_PORTS["http"])
 
 
 def _protocol(port: str) -> str:
@@ -117,6 +126,8 @@ def _from_outside(topology: Topology) -> Iterator[Traffic]:
     yield Traffic("node port, IPv6", CLIENT, _node_port(WEB, idle, family=Family.IPV6), good)
     yield Traffic("load-balancer IP", CLIENT, _load_balancer(WEB), good)
     yield Traffic("load-balancer IP, IPv6", CLIENT, _load_balancer(WEB, Family.IPV6), good)
+    yield Traffic("external IP", CLIENT, _external_ip(WEB), good)
+    yield Traffic("external IP, IPv6", CLIENT, _external_ip(WEB, Family.IPV6), good)
     yield Traffic("load-balancer IP from a pod", CALLER, _load_balancer(WEB), good)
 
 
@@ -141,6 +152,15 @@ def _traffic_policies(topology: Topology) -> Iterator[Traffic]:
     yield Traffic("internal policy Local, none here", CALLER, cluster_ip(WEB_NEAR), dropped, 2, seconds=0.3)
 
 
+def _zones(topology: Topology) -> Iterator[Traffic]:
+    """Hints keep traffic in the zone; a zone that no hint names uses everything."""
+    web = topology.pods_of("web")
+    for node in (topology.busy_node, topology.idle_node):
+        same = tuple(pod.name for pod in web if topology.node(pod.node).zone == node.zone)
+        good = (all_answered, hits_exactly(*(same or (pod.name for pod in web))))
+        yield Traffic(f"zone hints, node in {node.zone}", node.name, cluster_ip(ZONAL), good)
+
+
 def _affinity(topology: Topology) -> Iterator[Traffic]:
     one = (all_answered, hits_one)
     yield Traffic("session affinity, one client", CALLER, cluster_ip(STICKY), one)
@@ -155,8 +175,8 @@ def _affinity(topology: Topology) -> Iterator[Traffic]:
 def _no_endpoints(topology: Topology) -> Iterator[Traffic]:
     refused = (all_end_as(REFUSED), faster_than(100))
     yield Traffic("no endpoints: refused at once", CALLER, cluster_ip(EMPTY), refused, FEW)
-    # Few: the kernel limits ICMP errors to one a second for each receiver, after a burst of 6 (icmp(7)).
-    yield Traffic("no endpoints, UDP", CALLER, cluster_ip(EMPTY, "echo-udp"), refused, 2)
+    # One: the kernel limits ICMP errors to one a second for each receiver, after a burst of 6 (icmp(7)).
+    yield Traffic("no endpoints, UDP", CALLER, cluster_ip(EMPTY, "echo-udp"), refused, 1)
     yield Traffic("no endpoints, IPv6", CALLER, cluster_ip(EMPTY, family=Family.IPV6), refused, FEW)
     yield Traffic("no endpoints, from a node", topology.idle_node.name, cluster_ip(EMPTY), refused, FEW)
     yield Traffic("no endpoints, node port", CLIENT, _node_port(EMPTY, topology.idle_node), refused, FEW)
