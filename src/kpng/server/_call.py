@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 from kpng.wire.grpc import GrpcStatus, encode_message
@@ -26,10 +27,12 @@ class Limits:
     keepalive_seconds: float = 30.0
     keepalive_timeout_seconds: float = 20.0
 
+    @cached_property
     def connection(self) -> ConnectionLimits:
-        """The HTTP/2 side of it."""
+        """The HTTP/2 side of it, one object for all connections."""
         return ConnectionLimits(max_concurrent_streams=self.max_streams_per_connection)
 
+    @cached_property
     def keepalive(self) -> Keepalive:
         return Keepalive(self.handshake_seconds, self.keepalive_seconds, self.keepalive_timeout_seconds)
 

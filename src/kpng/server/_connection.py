@@ -42,7 +42,7 @@ class ServerConnection(Http2Protocol):
         peer: str,
         on_lost: Callable[[ServerConnection], None],
     ) -> None:
-        super().__init__(Connection(Role.SERVER, limits.connection()), limits.keepalive(), peer)
+        super().__init__(Connection(Role.SERVER, limits.connection), limits.keepalive, peer)
         self._handlers = handlers
         self._limits = limits
         self._on_lost = on_lost

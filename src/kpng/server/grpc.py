@@ -107,7 +107,7 @@ class GrpcServer:
         connection = ServerConnection(self._handlers, self._limits, peer, self._forget)
         seconds = self._limits.handshake_seconds if tls else None
         try:
-            self._limits.keepalive().tune(sock)
+            self._limits.keepalive.tune(sock)
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection, sock, ssl=tls, ssl_handshake_timeout=seconds
             )

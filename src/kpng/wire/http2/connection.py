@@ -18,7 +18,7 @@ from .events import (
     StreamReset,
 )
 from .frames import Frame
-from .limits import Budget, ConnectionLimits
+from .limits import ConnectionLimits, FloodGuard
 from .sender import Sender
 from .stream import Buffer, ReceiveWindow, Stream
 
@@ -37,16 +37,14 @@ class Connection:
         "_blocks",
         "_drained",
         "_events",
+        "_guard",
         "_initial_window",
         "_last_remote_id",
         "_limits",
         "_next_id",
-        "_now",
-        "_overhead",
         "_preface",
         "_reader",
         "_refuse_above",
-        "_resets",
         "_role",
         "_sender",
         "_streams",
@@ -72,11 +70,9 @@ class Connection:
         self._blocks = BlockReader(limits)
         self._events: list[Event] = []
         self._drained: list[int] = []
-        self._now = 0.0
         self._initial_window = frames.DEFAULT_WINDOW
         self._window = ReceiveWindow(limits.connection_window)
-        self._resets = Budget(limits.resets_per_second, limits.resets_burst)
-        self._overhead = Budget(limits.overhead_per_second, limits.overhead_burst)
+        self._guard = FloodGuard(limits)
         self._sender = Sender(limits.max_sent_frame_bytes, self._on_turn)
         self._greet()
 
@@ -157,6 +153,11 @@ class Connection:
             self._refuse_above = self._last_remote_id
             self._sender.control(frames.goaway(self._last_remote_id, code, reason))
 
+    @property
+    def has_output(self) -> bool:
+        """False if `take_output` would be in vain; it may be even if True."""
+        return self._sender.has_output
+
     def take_output(self, limit: int = OUTPUT_BYTES) -> list[Buffer]:
         """What to write next, about ``limit`` bytes; empty if nothing may go now."""
         return self._sender.take(limit)
@@ -170,7 +171,7 @@ class Connection:
 
     def receive(self, data: bytes, now: float) -> list[Event]:
         """Take in bytes at a time (any monotonic clock, in seconds). Raises `Http2Error`, with GOAWAY queued."""
-        self._now = now
+        self._guard.now = now
         self._events = []
         try:
             if self._preface:
@@ -198,7 +199,7 @@ class Connection:
         frames.check_shape(frame)
         self._blocks.check_uninterrupted(frame)
         if frame.type not in _CARRIERS:
-            self._spend_overhead()
+            self._guard.overhead()
         try:
             if frame.type < len(_HANDLERS):
                 _HANDLERS[frame.type](self, frame)
@@ -207,19 +208,11 @@ class Connection:
 
     def _fail(self, error: StreamError) -> None:
         """A fault of the peer on one stream. It costs what a reset of its own would."""
-        self._spend_reset()
+        self._guard.reset()
         self._sender.control(frames.rst_stream(error.stream_id, error.code))
         if (stream := self._streams.get(error.stream_id)) is not None:
             self._forget(stream)
             self._events.append(StreamReset(error.stream_id, error.code, str(error)))
-
-    def _spend_overhead(self) -> None:
-        if not self._overhead.spend(self._now):
-            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that carry nothing")
-
-    def _spend_reset(self) -> None:
-        if not self._resets.spend(self._now):
-            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many streams reset")
 
     def _stream(self, frame: Frame) -> Stream | None:
         """The stream of a frame; None if it is closed. Raises `Http2Error` if it was never open (section 5.1)."""
@@ -228,7 +221,7 @@ class Connection:
         newest = self._last_remote_id if self._role is Role.SERVER else self._next_id - 2
         if frame.stream_id > newest or frame.stream_id % 2 == 0:
             raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"frame type {frame.type} on stream {frame.stream_id}")
-        self._spend_overhead()
+        self._guard.overhead()
         return None
 
     def _on_data(self, frame: Frame) -> None:
@@ -248,7 +241,7 @@ class Connection:
         if not stream.receive_window.consume(length):
             raise StreamError(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "more data than the window")
         if not data and not end_stream:
-            self._spend_overhead()
+            self._guard.overhead()
         self.acknowledge(stream.id, length - len(data))
         self._events.append(DataReceived(stream.id, data, end_stream))
         if end_stream:
@@ -283,7 +276,7 @@ class Connection:
         self._last_remote_id = stream_id
         if self.stream_count < self._limits.max_concurrent_streams and stream_id <= self._refuse_above:
             return self._add_stream(stream_id)
-        self._spend_overhead()
+        self._guard.overhead()
         self._sender.control(frames.rst_stream(stream_id, ErrorCode.REFUSED_STREAM))
         return None
 
@@ -301,7 +294,7 @@ class Connection:
         if (stream := self._stream(frame)) is None:
             return
         if self._role is Role.SERVER:  # it is servers that this makes work in vain
-            self._spend_reset()
+            self._guard.reset()
         self._forget(stream)
         self._events.append(StreamReset(stream.id, code, f"reset by the peer: {code.name}"))
 
@@ -362,11 +355,10 @@ class Connection:
     # The ends of streams
 
     def _on_turn(self, stream: Stream, sent: int) -> None:
-        """Called by the sender. What we send earns the peer the right to answer it: WINDOW_UPDATE, PING."""
+        """Called by the sender when a stream has had its turn."""
+        self._guard.sent(sent, complete=not stream.outbox)
         if stream.outbox:
-            self._overhead.earn(sent / 1024)
             return
-        self._overhead.earn(4 + sent / 1024)
         self._drained.append(stream.id)
         if stream.local_closed:
             self._close_local(stream)

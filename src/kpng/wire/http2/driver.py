@@ -125,21 +125,20 @@ class Http2Protocol(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what may go now."""
-        transport = self._transport
-        while self.is_open and not self._paused and (buffers := self.core.take_output()):
-            assert transport is not None
-            self._write(transport, buffers)
+        while self.core.has_output and not self._paused and self.is_open:
+            if buffers := self.core.take_output():
+                self._write(buffers)
         for stream_id in self.core.take_drained():
             self.drained(stream_id)
 
-    @staticmethod
-    def _write(transport: asyncio.Transport, buffers: list[Buffer]) -> None:
+    def _write(self, buffers: list[Buffer]) -> None:
+        assert self._transport is not None
         if len(buffers) == 1:
-            transport.write(buffers[0])
+            self._transport.write(buffers[0])
         elif sum(map(len, buffers)) <= JOIN_BYTES:
-            transport.write(b"".join(buffers))
+            self._transport.write(b"".join(buffers))
         else:
-            transport.writelines(buffers)
+            self._transport.writelines(buffers)
 
     def fail(self, reason: str) -> None:
         """Give the connection up for a fault of the peer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .errors import ErrorCode, Http2Error
 from .frames import DEFAULT_FRAME_BYTES, DEFAULT_WINDOW
 
 
@@ -56,3 +57,32 @@ class Budget:
     def earn(self, tokens: float) -> None:
         """Give back what the peer may spend because of what we did."""
         self._tokens = min(self._burst, self._tokens + tokens)
+
+
+class FloodGuard:
+    """Charges the peer for what costs us work and it nothing. Raises `Http2Error` when a budget is spent."""
+
+    __slots__ = ("_overhead", "_resets", "now")
+
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self.now = 0.0
+        """The caller's clock, in seconds."""
+        self._resets = Budget(limits.resets_per_second, limits.resets_burst)
+        self._overhead = Budget(limits.overhead_per_second, limits.overhead_burst)
+
+    def overhead(self) -> None:
+        """A frame that carries nothing."""
+        if not self._overhead.spend(self.now):
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many frames that carry nothing")
+
+    def reset(self) -> None:
+        """A stream that ended early, by the peer or by its fault."""
+        if not self._resets.spend(self.now):
+            raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "too many streams reset")
+
+    def sent(self, length: int, complete: bool) -> None:
+        """What we send earns the peer the right to answer it: with WINDOW_UPDATE, or PING to measure the bandwidth.
+
+        By the byte, so that nobody gains by making us send in crumbs (CVE-2019-9511).
+        """
+        self._overhead.earn(length / 1024 + (4 if complete else 0))

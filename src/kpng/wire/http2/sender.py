@@ -36,6 +36,11 @@ class Sender:
         self._max_frame_bytes = max_frame_bytes
         self._on_turn = on_turn
 
+    @property
+    def has_output(self) -> bool:
+        """Whether `take` has something to look at."""
+        return bool(self._control or self._ready)
+
     def control(self, frame: bytes) -> None:
         """Send a frame that is not subject to flow control, before all DATA."""
         self._control.append(frame)
