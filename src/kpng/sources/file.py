@@ -20,6 +20,7 @@ from .files import InputFiles
 from .manifests import Content, read_content
 
 log = logging.getLogger(__name__)
+logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every event
 
 _DEBOUNCE_MILLISECONDS = 100
 _STEP_MILLISECONDS = 20

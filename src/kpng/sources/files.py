@@ -44,6 +44,7 @@ class InputFiles:
         self._path = Path(path)
         self._filters = filters
         self._entries: dict[Path, _Entry] = {}
+        self._looked = False
 
     def check(self) -> None:
         """Raise `kpng.UserError` unless there is something that can be read."""
@@ -56,7 +57,11 @@ class InputFiles:
             raise UserError(f"{self._path}: {_why(error)}") from None
 
     def refresh(self) -> bool:
-        """Look at the files again; whether anything is different from last time."""
+        """Look at the files again; whether anything is different from last time (the first time: yes)."""
+        first, self._looked = not self._looked, True
+        return self._refresh() or first
+
+    def _refresh(self) -> bool:
         if not self._path.is_dir():
             return self._refresh_file(self._path)
         files = list(self._found())

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from kpng.model import EndpointInfo, IPSet, Node, ProblemLog, Service, ServiceKey, UserError
+from kpng.sinks import write_state_file
+from kpng.sinks.file import replace_file, state_of
+from kpng.sources.file import FileSource
+from kpng.store import Kind, Store
+from kpng.wire.safeyaml import load_documents
+
+WEB = Service(namespace="demo", name="web", cluster_ips=IPSet(("10.96.0.10",)))
+
+
+def fill(store: Store, *services: Service) -> None:
+    with store.transaction() as tx:
+        tx.replace(*Kind)
+        for service in services:
+            tx.set_service(service)
+            tx.set_source("slice", service.key, [EndpointInfo(addresses=IPSet(("10.1.0.5",)))])
+        tx.set_node(Node(name="n1", zone="za"))
+
+
+def names_in(path: Path) -> list[str]:
+    ((_, document),) = load_documents(path.read_text())
+    assert isinstance(document, dict)
+    entries = document["services"]
+    return [entry["service"]["name"] for entry in entries]  # type: ignore[index, call-overload, union-attr]
+
+
+@contextlib.asynccontextmanager
+async def writing(store: Store, path: Path) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(write_state_file(store, str(path)))
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, UserError):
+            await task
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_each_change_is_written(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "state.yaml"
+    async with writing(store, path):
+        fill(store, WEB)
+        await until(path.exists)
+        assert names_in(path) == ["web"]
+        fill(store, Service(namespace="demo", name="other"))
+        await until(lambda: names_in(path) == ["other"])
+
+
+async def test_an_incomplete_state_is_not_written(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "state.yaml"
+    async with writing(store, path):
+        with store.transaction() as tx:
+            tx.set_service(WEB)
+            tx.mark_synced(Kind.SERVICES, Kind.ENDPOINTS)
+        await asyncio.sleep(0.1)
+        assert not path.exists()
+        with store.transaction() as tx:
+            tx.mark_synced(Kind.NODES)
+        await until(path.exists)
+
+
+async def test_an_empty_cluster_is_written(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "state.yaml"
+    async with writing(store, path):
+        with store.transaction() as tx:
+            tx.mark_synced(*Kind)
+        await until(path.exists)
+        assert path.read_text() == "nodes: []\nservices: []\n"
+
+
+async def test_a_burst_becomes_few_writes_and_ends_in_the_last(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "state.yaml"
+    inodes = set()
+    async with writing(store, path):
+        for number in range(100):
+            fill(store, Service(namespace="demo", name=f"v{number}"))
+            await asyncio.sleep(0.001)
+            if path.exists():
+                inodes.add(path.stat().st_ino)
+        await until(lambda: path.exists() and names_in(path) == ["v99"])
+    assert len(inodes) < 50
+
+
+async def test_readers_never_see_half_a_file(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "state.yaml"
+    services = [Service(namespace="demo", name=f"s{number:03}") for number in range(200)]
+    async with writing(store, path):
+        fill(store, *services)
+        await until(path.exists)
+        for number in range(5):
+            fill(store, *services, Service(namespace="demo", name=f"t{number}"))
+            await asyncio.sleep(0.03)
+            assert len(names_in(path)) in (200, 201)
+    assert os.listdir(tmp_path) == ["state.yaml"]
+
+
+async def test_what_is_written_can_be_followed(tmp_path: Path) -> None:
+    """One kpng's `to-file` is another's `file`."""
+    first, second, path = Store(), Store(), tmp_path / "state.yaml"
+    async with writing(first, path):
+        fill(first, WEB)
+        await until(path.exists)
+        source = asyncio.create_task(FileSource(str(path), ProblemLog()).run(second))
+        await until(lambda: second.snapshot.complete)
+        assert state_of(second.snapshot) == state_of(first.snapshot)
+        fill(first, Service(namespace="demo", name="other"))
+        await until(lambda: state_of(second.snapshot) == state_of(first.snapshot))
+        source.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await source
+
+
+async def test_standard_output_gets_one_document_a_change(capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store()
+    async with writing(store, Path("-")):
+        fill(store, WEB)
+        await asyncio.sleep(0.2)
+        fill(store)
+        await asyncio.sleep(0.2)
+    documents = [document for _, document in load_documents(capsys.readouterr().out)]
+    assert len(documents) == 2
+
+
+@pytest.mark.parametrize("name", ["missing/state.yaml", "."])
+async def test_a_path_that_cannot_be_written(tmp_path: Path, name: str) -> None:
+    store = Store()
+    fill(store, WEB)
+    with pytest.raises(UserError, match="cannot write: "):
+        await write_state_file(store, str(tmp_path / name))
+
+
+async def test_a_folder_that_vanishes_for_a_while(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store, path = Store(), tmp_path / "sub" / "state.yaml"
+    path.parent.mkdir()
+    async with writing(store, path):
+        fill(store, WEB)
+        await until(path.exists)
+        path.unlink()
+        path.parent.rmdir()
+        fill(store, Service(namespace="demo", name="other"))
+        await until(lambda: "cannot write" in caplog.text)
+        path.parent.mkdir()
+        await until(path.exists)
+        assert names_in(path) == ["other"]
+
+
+def test_a_replaced_file_keeps_its_mode_and_links(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.yaml", tmp_path / "link.yaml"
+    real.write_text("old")
+    real.chmod(0o600)
+    link.symlink_to("real.yaml")
+    replace_file(str(link), "new")
+    assert real.read_text() == "new"
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_failed_replacement_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        replace_file(str(path), "new \ud800")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["state.yaml"]
+
+
+def test_endpoints_of_unknown_services_are_in_the_state_but_have_no_place_in_the_file() -> None:
+    store = Store()
+    with store.transaction() as tx:
+        tx.set_source("s", ServiceKey("demo", "ghost"), [EndpointInfo(addresses=IPSet(("10.1.0.5",)))])
+    state = state_of(store.snapshot)
+    assert list(state.sources) == [("demo", "s")]
+    assert not state.services
