@@ -210,9 +210,9 @@ def connect() -> Nftables:
     try:
         connection = Nftables()
         connection.generation()
-    except PermissionError as error:
-        raise UserError("to-nft needs root (CAP_NET_ADMIN); --dry-run does not") from error
     except OSError as error:
+        if error.errno == errno.EPERM:
+            raise UserError("to-nft needs root (CAP_NET_ADMIN); --dry-run does not") from error
         raise UserError(f"this kernel offers no nf_tables: {error.strerror}") from error
     return connection
 

@@ -50,11 +50,8 @@ def change_messages(layout: Layout, change: TableChange) -> Iterator[bytes]:
         yield messages.delete_chain(family, TABLE, gone)
 
 
-def teardown_messages(
-    family: NftFamily, chains: Iterable[str], sets: Iterable[str], flags: TableFlag
-) -> Iterator[bytes]:
+def teardown_messages(family: NftFamily, chains: Iterable[str], sets: Iterable[str]) -> Iterator[bytes]:
     """Empty a table but for the sets not named, so that those keep what they hold."""
-    yield messages.new_table(family, TABLE, flags)
     yield messages.delete_rules(family, TABLE)
     for name in sets:
         yield messages.delete_set(family, TABLE, name)

@@ -136,6 +136,7 @@ class Kernel:
             self._replace(draft)
 
     def _commit_replacement(self, draft: Draft) -> None:
+        self._claim_what_is_there()
         parts: list[bytes] = []
         for family, table in draft.tables.items():
             teardown, kept = self._teardown(family)
@@ -143,6 +144,12 @@ class Kernel:
             parts += table_messages(self._layouts[family], self._flags, kept)
             parts += change_messages(self._layouts[family], table.change)
         self._connection.commit(parts)
+
+    def _claim_what_is_there(self) -> None:
+        """A transaction of its own: the kernel takes no base chain in the one that claims a table (EINVAL)."""
+        found = [f for f in FAMILIES if _can_be_owned(self._connection.table_flags(nft_family(f), TABLE) or 0)]
+        if not self._owning and self._flags:
+            self._connection.commit([new_table(nft_family(family), TABLE, self._flags) for family in found])
 
     def _teardown(self, family: Family) -> tuple[list[bytes], set[str]]:
         """Messages that remove what is there, and the names of sets that stay: those the packet path fills, so
@@ -157,7 +164,7 @@ class Kernel:
         dynamic = [name for name in sets if name in wanted and wanted[name].dynamic]
         kept = {name for name in dynamic if same_set(sets[name], wanted[name])}
         gone = [name for name in sets if name not in kept]
-        return list(teardown_messages(nft, self._connection.chains(nft, TABLE), gone, self._flags)), kept
+        return list(teardown_messages(nft, self._connection.chains(nft, TABLE), gone)), kept
 
     def _explained(self, error: TransactionError, draft: Draft) -> ProgrammingError:
         """Name the element and the service."""
