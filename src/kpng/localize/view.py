@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 
 from kpng.model import ChangeSet, LocalService, ServiceChange, ServiceKey
 from kpng.store import EMPTY, Snapshot, Store
 
 from .answers import localize
+
+STEP = 32
+"""Services between two pauses: some milliseconds where no answer has been made yet, far less where it has."""
 
 
 class LocalView:
@@ -35,28 +39,43 @@ class LocalView:
     async def next(self) -> ChangeSet:
         """Wait for the next change set. The first is ``full`` and comes also for an empty cluster; later
         ones are never empty."""
-        changes = self.advance(self._snapshot) if self._started and self._asked != self._node else None
-        if changes is not None:
-            return changes
-        while True:
-            snapshot = await self._store.newer(self._snapshot)
-            changes = self.advance(snapshot)
-            if changes is not None:
-                return changes
+        changes = None
+        if self._started and self._asked != self._node:
+            changes = await self._advance_in_steps(self._snapshot)
+        while changes is None:
+            changes = await self._advance_in_steps(await self._store.newer(self._snapshot))
+        return changes
 
     def advance(self, snapshot: Snapshot) -> ChangeSet | None:
         """Move on to a newer complete snapshot; return what differs, or None if nothing does."""
         node, zone = self._asked, self._zone_in(snapshot)
+        compared = self._compare(snapshot, node, zone)
+        return self._arrive(snapshot, node, zone, {key: change for key, change in compared if change.differs})
+
+    async def _advance_in_steps(self, snapshot: Snapshot) -> ChangeSet | None:
+        """`advance`, letting others run in between: the first time, and when the node moves, it is long."""
+        node, zone = self._asked, self._zone_in(snapshot)
+        changes = {}
+        for number, (key, change) in enumerate(self._compare(snapshot, node, zone), 1):
+            if change.differs:
+                changes[key] = change
+            if number % STEP == 0:
+                await asyncio.sleep(0)
+        return self._arrive(snapshot, node, zone, changes)
+
+    def _compare(self, snapshot: Snapshot, node: str, zone: str) -> Iterator[tuple[ServiceKey, ServiceChange]]:
+        """Each service whose answer may differ, in key order."""
         if (node, zone) == (self._node, self._zone):
             keys = self._store.changed(self._snapshot, snapshot)
         else:  # the node moved, or is another: every service may have another answer
             keys = sorted({*self._snapshot.services, *snapshot.services})
-        changes = {}
         for key in keys:
             old = _answer(self._snapshot, key, self._node, self._zone)
-            change = ServiceChange(old, _answer(snapshot, key, node, zone))
-            if change.differs:
-                changes[key] = change
+            yield key, ServiceChange(old, _answer(snapshot, key, node, zone))
+
+    def _arrive(
+        self, snapshot: Snapshot, node: str, zone: str, changes: dict[ServiceKey, ServiceChange]
+    ) -> ChangeSet | None:
         first = not self._started
         self._snapshot, self._node, self._zone, self._started = snapshot, node, zone, True
         return ChangeSet(changes, full=first) if changes or first else None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from google.protobuf.message import DecodeError
 
-from kpng.localize import LocalView, localize
+from kpng.localize import LocalView
 from kpng.model import ChangeSet
-from kpng.store import EMPTY, Snapshot, Store
+from kpng.store import Store
 from kpng.wire.grpc import GrpcError, GrpcStatus
 from kpng.wire.ops import RESET, SYNC
 from kpng.wire.proto import localv1_pb2 as localv1
@@ -39,17 +39,10 @@ class LocalSets:
             return
         view = LocalView(self._store, _node_name(request))
         await call.send([RESET])
-        await self._localize(await self._store.newer(EMPTY), view.node)
         while request is not None:
             view.follow(_node_name(request))
             await self._send(call, await view.next())
             request = await call.receive()
-
-    async def _localize(self, snapshot: Snapshot, node: str) -> None:
-        """Have all answers made, in steps, so that the view's first change set finds them."""
-        known = snapshot.nodes.get(node)
-        zone = known.zone if known else ""
-        await in_steps(localize(record, node, zone) for record in snapshot.services.values())
 
     async def _send(self, call: ServerCall, changes: ChangeSet) -> None:
         frames = await in_steps(self.encoder.frames(key, change) for key, change in changes.changes.items())

@@ -10,8 +10,8 @@ from .grpc import ServerCall
 
 T = TypeVar("T")
 
-STEP = 64
-"""Items between two pauses: about a millisecond's work where nothing is cached."""
+STEP = 32
+"""Items between two pauses: a few milliseconds' work where nothing has been made yet."""
 
 _BUFFERS_PER_SEND = 1024
 
