@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from kpng.client.grpc import EndOfStream, GrpcConnection
+from kpng.lab.certificates import CertificateAuthority
 from kpng.model import UserError
 from kpng.server.grpc import GrpcServer, Handler, Limits, ServerCall
 from kpng.wire.grpc import GrpcError, GrpcStatus, frame
@@ -20,6 +22,7 @@ from kpng.wire.http2 import ErrorCode, HeaderList, encode_block
 from kpng.wire.http2 import frames as f
 from kpng.wire.http2.frames import Frame, FrameReader
 from kpng.wire.http2.headers import HeaderDecoder
+from kpng.wire.tls import client_context, server_context
 
 LOCAL = "tcp://127.0.0.1:0"
 QUICK = Limits(handshake_seconds=0.1, keepalive_seconds=0.1, keepalive_timeout_seconds=0.1)
@@ -340,6 +343,20 @@ async def test_more_connections_than_allowed(caplog: pytest.LogCaptureFixture) -
     ]
 
 
+async def test_a_tls_handshake_that_never_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    authority = CertificateAuthority(tmp_path)
+    brain = authority.issue("brain", "IP:127.0.0.1")
+    server = GrpcServer({"/t/x": echo_call}, QUICK)
+    caplog.set_level("INFO")
+    address = await server.listen(LOCAL, server_context(brain.key, brain.certificate, authority.certificate))
+    async with raw_client(address, greet=False) as client:
+        await until(lambda: server.connection_count == 1)
+        await until(lambda: server.connection_count == 0)
+        assert await client.closed() == []
+    await server.close()
+    assert "TLS handshake failed: SSL handshake is taking longer than 0.1 seconds" in caplog.text
+
+
 # Clients that leave, die or do not read
 
 
@@ -533,7 +550,42 @@ async def scenario_failures() -> None:
         await connection.close()
 
 
-SCENARIOS = [scenario_many_idle_calls, scenario_thirty_megabytes, scenario_large_requests, scenario_failures]
+async def scenario_mutual_tls() -> None:
+    """Large answers over TLS, who the client is, and what a stranger is told."""
+    with tempfile.TemporaryDirectory() as directory:
+        authority = CertificateAuthority(Path(directory))
+        brain, node = authority.issue("brain", "IP:127.0.0.1"), authority.issue("node-a")
+        context = client_context(node.key, node.certificate, authority.certificate)
+        stranger = client_context(None, None, authority.certificate)
+        tls = server_context(brain.key, brain.certificate, authority.certificate)
+
+    async def name_and_blob(call: ServerCall) -> None:
+        assert call.peer_certificate is not None
+        name = dict(part[0] for part in call.peer_certificate["subject"])["commonName"]
+        await call.send([frame(name.encode()), *[frame(bytes(1000))] * 10_000])
+
+    server = GrpcServer({"/t/x": name_and_blob})
+    address = await server.listen(LOCAL, tls)
+    connection = await GrpcConnection.connect(address, context)
+    call = await connection.open("/t/x")
+    messages: list[bytes] = []
+    while len(messages) < 10_001:
+        messages += await call.receive()
+    assert messages[0] == b"node-a"
+    for unwelcome in (stranger, None):
+        with pytest.raises(OSError, match=r"(?i)certificate|closed|reset|http_request|version"):
+            await GrpcConnection.connect(address, unwelcome, connect_seconds=5)
+    await connection.close()
+    await server.close()
+
+
+SCENARIOS = [
+    scenario_mutual_tls,
+    scenario_many_idle_calls,
+    scenario_thirty_megabytes,
+    scenario_large_requests,
+    scenario_failures,
+]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
