@@ -12,10 +12,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import settings
 
 from kpng.lab.apiserver import ApiServer
 
 Object = dict[str, Any]
+
+# Examples are not timed: the machine that runs them may be busy.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 class Api:

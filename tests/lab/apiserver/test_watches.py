@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,6 +12,11 @@ import aiohttp
 import pytest
 
 from kpng.lab.apiserver import ApiServer
+from kpng.lab.apiserver.options import parse_options
+from kpng.lab.apiserver.registry import SERVICE
+from kpng.lab.apiserver.storage import Storage
+from kpng.lab.apiserver.views import View
+from kpng.lab.apiserver.watch import Watch
 
 PATH = "/api/v1/namespaces/default/services"
 INITIAL = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
@@ -164,3 +171,22 @@ async def test_many_watchers_see_the_same(api: Any, server: ApiServer, service: 
     first, *others = await asyncio.gather(*watching)
     assert len(first) == 20
     assert all(other == first for other in others)
+
+
+async def test_what_happens_while_a_chunk_is_sent_comes_before_the_next_bookmark() -> None:
+    storage = Storage(1000)
+    options = parse_options(
+        SERVICE, None, {"watch": "1", "resourceVersion": "1", "allowWatchBookmarks": "1"}, watch_list=True
+    )
+    seen: list[int] = []
+    async with contextlib.aclosing(Watch(storage, View(SERVICE), options, bookmark_seconds=0.0).stream()) as chunks:
+        async for chunk in chunks:
+            seen += [
+                int(event["object"]["metadata"]["resourceVersion"])
+                for event in map(json.loads, chunk.splitlines())
+                if event["type"] != "BOOKMARK"
+            ]
+            if len(seen) >= 50:
+                break
+            storage.write(SERVICE, {"metadata": {"name": "web", "namespace": "default"}})
+    assert seen == list(range(2, 52))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -66,12 +67,11 @@ def parse_path(path: str) -> Place:
     kind = BY_PLURAL.get((group, version, rest[0] if rest else ""))
     if kind is None or len(rest) > 3 or (namespace is not None and not kind.namespaced):
         raise errors.no_such_path()
-    name, subresource = [*rest[1:], "", ""][:2]
-    if (subresource and (subresource != "status" or not kind.has_status)) or (
-        name and kind.namespaced and not namespace
-    ):
+    place = Place(kind, namespace, *rest[1:])
+    no_status = place.subresource and not (place.subresource == "status" and kind.has_status)
+    if no_status or (place.name and kind.namespaced and not namespace):
         raise errors.no_such_path()
-    return Place(kind, namespace, name, subresource)
+    return place
 
 
 class Handlers:
@@ -181,9 +181,10 @@ class Handlers:
         watch = Watch(self._storage, view, options, self._bookmark_seconds)
         self._faults.watch_began(transport)
         try:
-            async for chunk in watch.stream():
-                await self._faults.before_event()
-                await response.write(chunk)
+            async with contextlib.aclosing(watch.stream()) as chunks:
+                async for chunk in chunks:
+                    await self._faults.before_event()
+                    await response.write(chunk)
         finally:
             self._faults.watch_ended(transport)
         return response

@@ -101,9 +101,8 @@ class ApiServer:
             self._resources.finish_namespace(name)
 
     def objects(self, kind: str) -> list[Object]:
-        """All objects of a kind ("Service"), as stored: do not change them."""
-        found = next(known for known in KINDS if known.name == kind)
-        return list(self._storage.objects(found))
+        """All objects of a kind ("Service"), as stored: do not change them. Raises KeyError."""
+        return list(self._storage.objects({known.name: known for known in KINDS}[kind]))
 
     def compact(self) -> None:
         """Forget the history: watches and lists at older revisions get 410 Gone."""

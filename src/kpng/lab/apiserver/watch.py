@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import msgspec
 
@@ -32,7 +32,7 @@ class Watch:
         self._position = options.revision or 0
         self._changed = asyncio.Event()
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncGenerator[bytes, None]:
         self._collection.waiters.add(self._changed)
         try:
             for chunk in self._initial():
@@ -64,33 +64,31 @@ class Watch:
         if options.send_initial_events and options.bookmarks:
             yield self._bookmark({"annotations": {_INITIAL_EVENTS_END: "true"}})
 
-    async def _changes(self) -> AsyncIterator[bytes]:
+    async def _changes(self) -> AsyncGenerator[bytes, None]:
         end = time.monotonic() + self._options.timeout
         period = self._bookmark_seconds if self._options.bookmarks else math.inf
         bookmark_at = time.monotonic() + period
-        while True:
+        while (now := time.monotonic()) < end:
             self._changed.clear()
-            for chunk in self._news():
+            if chunk := self._news():
                 yield chunk
-            now = time.monotonic()
-            if now >= end:
-                return
+                continue  # more may have happened while it was sent
             if now >= bookmark_at:
                 bookmark_at = now + period
                 self._position = max(self._position, self._storage.revision)
                 yield self._bookmark({})
+                continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(end, bookmark_at) - now):
                     await self._changed.wait()
 
-    def _news(self) -> Iterator[bytes]:
-        """The lines of all events since the last call, as one chunk, if there are any."""
+    def _news(self) -> bytes:
+        """The lines of all events since the last call."""
         events = self._collection.since(self._position)
         if events:
             self._position = events[-1].revision
         seen = filter(None, (as_seen(event, self._options.selection) for event in events))
-        if chunk := b"".join(self._view.event(change, stored) for change, stored in seen):
-            yield chunk
+        return b"".join(self._view.event(change, stored) for change, stored in seen)
 
     def _bookmark(self, extra: dict[str, dict[str, str]]) -> bytes:
         metadata = {"resourceVersion": str(self._position), "creationTimestamp": None}
