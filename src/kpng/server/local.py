@@ -11,6 +11,7 @@ from kpng.wire.grpc import GrpcError, GrpcStatus
 from kpng.wire.ops import RESET, SYNC
 from kpng.wire.proto import localv1_pb2 as localv1
 
+from .authorize import Authorize, anybody
 from .grpc import ServerCall
 from .local_frames import ChangeEncoder, round_buffers
 from .steps import in_steps, send_all
@@ -19,8 +20,9 @@ from .steps import in_steps, send_all
 class LocalSets:
     """Serves any number of watchers from one store. What they have in common is computed and encoded once."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, authorize: Authorize = anybody) -> None:
         self._store = store
+        self._authorize = authorize
         self.encoder = ChangeEncoder()
         self.watchers = 0
         """How many there are now."""
@@ -34,15 +36,15 @@ class LocalSets:
             self.watchers -= 1
 
     async def _converse(self, call: ServerCall) -> None:
-        request = await call.receive()
-        if request is None:
-            return
-        view = LocalView(self._store, _node_name(request))
-        await call.send([RESET])
-        while request is not None:
-            view.follow(_node_name(request))
+        view: LocalView | None = None
+        while (request := await call.receive()) is not None:
+            node = _node_name(request)
+            self._authorize(call, node)
+            if view is None:
+                view = LocalView(self._store, node)
+                await call.send([RESET])
+            view.follow(node)
             await self._send(call, await view.next())
-            request = await call.receive()
 
     async def _send(self, call: ServerCall, changes: ChangeSet) -> None:
         frames = await in_steps(self.encoder.frames(key, change) for key, change in changes.changes.items())

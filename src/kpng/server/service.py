@@ -7,13 +7,18 @@ import ssl
 from kpng.store import Store
 from kpng.wire.ops import GLOBAL_WATCH, LOCAL_WATCH
 
+from .authorize import anybody, own_node
 from .global_ import GlobalSets
 from .grpc import GrpcServer, Handler, Limits
 from .local import LocalSets
 
 
 class ApiServer:
-    """Serves a store to node agents (the local API) and relays (the global API)."""
+    """Serves a store to node agents (the local API) and relays (the global API).
+
+    ``own_node_only``, for a server with mutual TLS: the local API gives a node only its own state (see
+    `own_node`). Whoever has a certificate may still read the global API; switch it off where nodes must not.
+    """
 
     def __init__(
         self,
@@ -21,9 +26,10 @@ class ApiServer:
         *,
         local_api: bool = True,
         global_api: bool = True,
+        own_node_only: bool = False,
         limits: Limits | None = None,
     ) -> None:
-        self.local_sets = LocalSets(store)
+        self.local_sets = LocalSets(store, own_node if own_node_only else anybody)
         self.global_sets = GlobalSets(store)
         handlers: dict[str, Handler] = {}
         if local_api:
