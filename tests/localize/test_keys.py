@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -39,6 +42,15 @@ def test_without_a_pod_the_key_is_what_identifies_the_endpoint() -> None:
     assert endpoint_keys([("other", PLAIN)]) == [key]
     assert endpoint_keys([("s", endpoint_info("10.1.0.8"))]) != [key]
     assert endpoint_keys([("s", endpoint_info("10.1.0.9", port=81))]) != [key]
+
+
+@pytest.mark.parametrize("name", ["a/b", "a\nb", "a:ipv6", "../x", "\x1b[2J", "-", " ", "a b", "ü"])
+def test_what_is_no_name_is_in_no_key(name: str) -> None:
+    (key,) = endpoint_keys([("s", endpoint_info("10.1.0.1", pod_name=name))])
+    assert re.fullmatch("[0-9a-f]{16}", key)
+    first, second = endpoint_keys([("s", POD), (name, POD)])
+    assert first == "web-1"
+    assert re.fullmatch("web-1:[0-9a-f]{16}", second)
 
 
 def test_a_change_of_conditions_hints_or_node_keeps_the_key() -> None:
