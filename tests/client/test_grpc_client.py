@@ -180,7 +180,7 @@ async def test_mutual_tls(authority: CertificateAuthority) -> None:
             call = await connection.open("/t/echo")
             await call.send(b"x")
             assert await call.receive() == [b"x"]
-        with pytest.raises(OSError, match=r"certificate|CERTIFICATE|closed|reset"):
+        with pytest.raises(ConnectionError, match=r"which may not accept our certificate|TLS: .*certificate"):
             await GrpcConnection.connect(address, client_context(None, None, authority.certificate))
 
 
@@ -188,7 +188,7 @@ async def test_the_servers_name_is_verified(authority: CertificateAuthority) -> 
     theirs = authority.issue("brain", "DNS:elsewhere")
     credentials = grpc.ssl_server_credentials([tuple(contents(theirs.key, theirs.certificate))])
     async with grpcio_server(credentials) as address:
-        with pytest.raises(OSError, match="Hostname mismatch"):
+        with pytest.raises(ConnectionError, match="certificate is not accepted: Hostname mismatch"):
             await GrpcConnection.connect(address, client_context(None, None, authority.certificate))
 
 
@@ -335,13 +335,12 @@ async def test_closing_ends_the_calls() -> None:
             await call.receive()
 
 
-async def test_a_server_that_falls_silent_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_falls_silent_is_given_up() -> None:
     keepalive = Keepalive(handshake_seconds=0.05, idle_seconds=0.05, timeout_seconds=0.05)
     async with playing(answering()) as address, connected(address, keepalive=keepalive) as connection:
         call = await connection.open(REQUEST_SEEN.decode())
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError, match=f"tcp://{address}: the peer gives no sign of life"):
             await asyncio.wait_for(call.receive(), 5)
-    assert "no sign of life" in caplog.text
 
 
 async def test_a_quiet_server_that_answers_pings_is_kept() -> None:
@@ -363,20 +362,22 @@ async def test_a_server_that_never_speaks() -> None:
             await GrpcConnection.connect(address, connect_seconds=0.1)
 
 
-async def test_a_server_that_speaks_something_else(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_speaks_something_else() -> None:
     async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     async with playing(script) as address:
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError, match=f"tcp://{address}: .*the peer does not speak HTTP/2"):
             await GrpcConnection.connect(address)
-    assert "FRAME_SIZE_ERROR" in caplog.text
 
 
 async def test_nobody_listens(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionRefusedError):
-        await GrpcConnection.connect("127.0.0.1:1")
-    with pytest.raises(FileNotFoundError):
-        await GrpcConnection.connect(f"unix://{tmp_path}/nothing")
+    for address, reason in (
+        ("tcp://127.0.0.1:1", "Connection refused"),
+        (f"unix://{tmp_path}/nothing", "No such file or directory"),
+    ):
+        with pytest.raises(ConnectionError) as caught:
+            await GrpcConnection.connect(address)
+        assert str(caught.value) == f"{address}: {reason}"
     with pytest.raises(UserError):
         await GrpcConnection.connect("nonsense")

@@ -78,7 +78,7 @@ class ClientConnection(Http2Protocol):
         self.closed.set()
         self.refusal = f"{self.peer}: {reason}"
         if not self.settled.done():
-            self.settled.set_exception(ConnectionError(self.refusal))
+            self.settled.set_exception(ConnectionError(reason))
         for stream_id in list(self.calls):
             self.end(stream_id, ConnectionError(self.refusal))
 

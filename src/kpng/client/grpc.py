@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -50,7 +51,7 @@ class GrpcConnection:
         """Connect to "127.0.0.1:12090", "name:port", "tcp://[::1]:1" or "unix:///path".
 
         Returns when the server has shown that it speaks HTTP/2. Raises `UserError` on a malformed address, and
-        OSError (TimeoutError, ConnectionError, ssl.SSLError, ...) if there is no such server.
+        TimeoutError or ConnectionError, in one clear line, if there is no such server or it does not want us.
         """
         target = parse_address(address)
         keepalive = keepalive or Keepalive(handshake_seconds=connect_seconds)
@@ -60,11 +61,12 @@ class GrpcConnection:
                 await _open_transport(connection, target, tls, keepalive)
                 await connection.settled
         except TimeoutError as error:
-            connection.abort()
             raise TimeoutError(f"{target}: no answer within {connect_seconds:g} s") from error
-        except BaseException:
-            connection.abort()
-            raise
+        except OSError as error:
+            raise ConnectionError(f"{target}: {_reason(error, tls is not None)}") from error
+        finally:
+            if not connection.core.settled:
+                connection.abort()
         return cls(connection, _authority(target), "https" if tls else "http")
 
     @property
@@ -172,6 +174,18 @@ async def _connect_socket(addresses: list[tuple[int, Any]]) -> socket.socket:
         else:
             return sock
     raise failure
+
+
+def _reason(error: OSError, tls: bool) -> str:
+    """Why connecting failed, for people; the classes' own texts hold numbers, or nothing."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+    if error.errno is not None and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    text = error.strerror or str(error) or "connection closed by the peer"
+    return text + (", which may not accept our certificate" if tls and isinstance(error, ConnectionError) else "")
 
 
 def _authority(target: TcpAddress | UnixAddress) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -21,7 +22,7 @@ class Listener:
         sock.setblocking(False)
         self.socket = sock
         self.address = address
-        self._inode = os.stat(address.path).st_ino if isinstance(address, UnixAddress) else 0
+        self._inode = os.stat(address.path).st_ino if isinstance(address, UnixAddress) else None
 
     def peer(self, address: object) -> str:
         """The address of an accepted connection, for people."""
@@ -32,13 +33,12 @@ class Listener:
     def close(self) -> None:
         """Stop listening, and remove the Unix socket if it is still ours."""
         self.socket.close()
-        if not isinstance(self.address, UnixAddress):
+        if self._inode is None or not isinstance(self.address, UnixAddress):
             return
-        try:
+        with contextlib.suppress(FileNotFoundError):
             if os.stat(self.address.path).st_ino == self._inode:
                 os.unlink(self.address.path)
-        except FileNotFoundError:
-            pass
+        self._inode = None
 
 
 def open_listener(text: str) -> Listener:

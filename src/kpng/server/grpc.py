@@ -114,7 +114,13 @@ class GrpcServer:
         except OSError as error:
             sock.close()
             level = logging.WARNING if isinstance(error, ssl.SSLError) else logging.INFO
-            logger.log(level, "%s: %s failed: %s", peer, "TLS handshake" if tls else "connection", error)
+            logger.log(
+                level,
+                "%s: %s failed: %s",
+                peer,
+                "TLS handshake" if tls else "connection",
+                str(error) or "connection closed by the peer",
+            )
             return
         if connection.is_open:
             self._connections.add(connection)

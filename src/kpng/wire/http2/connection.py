@@ -182,14 +182,16 @@ class Connection:
                 raise Http2Error(ErrorCode.ENHANCE_YOUR_CALM, "the peer does not read what it asks for")
         except Http2Error as error:
             self.close(error.code, error.reason)
-            raise
+            if self.settled:
+                raise
+            raise Http2Error(error.code, "the peer does not speak HTTP/2") from error
         events, self._events = self._events, []
         return events
 
     def _skip_preface(self, data: bytes) -> bytes:
         length = min(len(self._preface), len(data))
         if data[:length] != self._preface[:length]:
-            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "the peer does not speak HTTP/2")
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, "a preface of something else")
         self._preface = self._preface[length:]
         return data[length:]
 

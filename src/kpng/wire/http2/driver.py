@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from dataclasses import dataclass
 from typing import cast
@@ -12,8 +11,6 @@ from .connection import OUTPUT_BYTES, Connection
 from .errors import Http2Error
 from .events import Event
 from .stream import Buffer
-
-logger = logging.getLogger(__name__)
 
 JOIN_BYTES = 16 * 1024
 """Up to here it is cheaper to copy the buffers of a step together than to hand them over one by one."""
@@ -49,11 +46,14 @@ class Http2Protocol(asyncio.Protocol):
         "_timer",
         "_transport",
         "core",
+        "fault",
         "peer",
     )
 
     def __init__(self, core: Connection, keepalive: Keepalive, peer: str) -> None:
         self.core = core
+        self.fault: str | None = None
+        """What the peer did that made us close the connection."""
         self.peer = peer
         self._keepalive = keepalive
         self._loop = asyncio.get_running_loop()
@@ -74,7 +74,7 @@ class Http2Protocol(asyncio.Protocol):
         raise NotImplementedError
 
     def lost(self, reason: str) -> None:
-        """The connection is gone."""
+        """The connection is gone. If that was our decision, ``fault`` says the reason too."""
         raise NotImplementedError
 
     # What asyncio calls
@@ -111,7 +111,7 @@ class Http2Protocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._transport = None
-        self.lost(str(error) if error else "connection closed by the peer")
+        self.lost(self.fault or (str(error) if error else "connection closed by the peer"))
 
     # What the users of a connection call
 
@@ -141,8 +141,8 @@ class Http2Protocol(asyncio.Protocol):
             self._transport.writelines(buffers)
 
     def fail(self, reason: str) -> None:
-        """Give the connection up for a fault of the peer."""
-        logger.warning("%s: closing the connection: %s", self.peer, reason)
+        """Give the connection up for a fault of the peer, which is told so."""
+        self.fault = reason
         self.flush()
         self.close()
 
@@ -166,8 +166,7 @@ class Http2Protocol(asyncio.Protocol):
         if self.core.settled:
             self._check_alive()
         else:
-            logger.info("%s: closing the connection: no HTTP/2 handshake", self.peer)
-            self.abort()
+            self._give_up("no HTTP/2 handshake")
 
     def _check_alive(self) -> None:
         """PING a peer that has been silent; whatever it sends then is a sign of life."""
@@ -181,5 +180,8 @@ class Http2Protocol(asyncio.Protocol):
             self.flush()
             self._timer = self._loop.call_later(self._keepalive.timeout_seconds, self._check_alive)
         else:
-            logger.warning("%s: closing the connection: the peer gives no sign of life", self.peer)
-            self.abort()
+            self._give_up("the peer gives no sign of life")
+
+    def _give_up(self, reason: str) -> None:
+        self.fault = reason
+        self.abort()
