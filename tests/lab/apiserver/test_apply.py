@@ -81,6 +81,14 @@ async def test_a_manager_is_required(api: Any) -> None:
     assert (code, "fieldManager: Required value: is required for apply patch" in status["message"]) == (422, True)
 
 
+async def test_ownership_outlives_an_update_that_does_not_mention_it(api: Any) -> None:
+    await send(api, config(ports=[port(80)], selector={"a": "1"}))
+    code, after = await api("PUT", PATH, config(ports=[port(80)], selector={"a": "1", "b": "2"}))
+    assert (code, after["metadata"]["managedFields"][0]["manager"]) == (200, "me")
+    _, after = await send(api, config(ports=[port(80)]))
+    assert after["spec"]["selector"] == {"b": "2"}
+
+
 async def test_dry_run(api: Any) -> None:
     assert (await send(api, config(ports=[port(80)]), "me", "&dryRun=All"))[0] == 201
     assert (await api("GET", PATH))[0] == 404

@@ -217,3 +217,27 @@ async def test_run_expose_and_cordon(kubectl: Kubectl, server: ApiServer) -> Non
     assert (service["spec"]["selector"], service["spec"]["ports"][0]["targetPort"]) == ({"app": "web"}, 8080)
     await kubectl("cordon", "n")
     assert "SchedulingDisabled" in await kubectl("get", "nodes", "--field-selector=spec.unschedulable=true")
+
+
+async def test_replace_diff_taint_and_delete_all(kubectl: Kubectl, server: ApiServer) -> None:
+    await kubectl("create", "-f", "-", stdin=MANIFEST)
+    changed = MANIFEST.replace("targetPort: 8080", "targetPort: 9090")
+    difference = await kubectl("diff", "-f", "-", stdin=changed, code=1)
+    assert "-    targetPort: 8080" in difference
+    assert "+    targetPort: 9090" in difference
+    await kubectl("replace", "-f", "-", stdin=changed)
+    (service,) = server.objects("Service")
+    assert service["spec"]["ports"][0]["targetPort"] == 9090
+    await kubectl("taint", "nodes", "node-1", "a=b:NoSchedule")
+    (node,) = server.objects("Node")
+    assert node["spec"]["taints"] == [{"effect": "NoSchedule", "key": "a", "value": "b"}]
+    assert node["status"]["addresses"], "a write to the node keeps its status"
+    await kubectl("delete", "svc,endpointslices,pods", "--all", "-n", "demo")
+    assert [server.objects(kind) for kind in ("Service", "EndpointSlice", "Pod")] == [[], [], []]
+
+
+async def test_deleting_a_namespace_waits_until_it_is_gone(kubectl: Kubectl, server: ApiServer) -> None:
+    await kubectl("apply", "-f", "-", stdin=MANIFEST)
+    assert 'namespace "demo" deleted' in await kubectl("delete", "namespace", "demo")
+    assert "demo" not in [thing["metadata"]["name"] for thing in server.objects("Namespace")]
+    assert server.objects("Service") == []

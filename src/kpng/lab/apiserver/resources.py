@@ -67,12 +67,10 @@ class Resources:
     def put(self, thing: Object) -> Stored:
         """Create or replace, status included, with its namespace: for loading what a cluster is to hold."""
         kind = kind_of(thing)
-        metadata = thing["metadata"]
-        if (
-            kind.namespaced
-            and self.storage.get(NAMESPACE, ("", metadata.setdefault("namespace", "default"))) is None
-        ):
-            self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": metadata["namespace"]}})
+        if kind.namespaced:
+            namespace = thing["metadata"].setdefault("namespace", "default")
+            if self.storage.get(NAMESPACE, ("", namespace)) is None:
+                self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         target = Target(kind, kind.key(thing))
         before = self.storage.get(kind, target.key)
         if before is None:
@@ -86,16 +84,7 @@ class Resources:
         """Raises 404, 409 if the resourceVersion is not the stored one, 422."""
         kind, before = target.kind, self.get(target.kind, target.key)
         self._name(target, thing)
-        if kind.key(thing) != target.key:
-            text = f"the name of the object ({kind.key(thing)[1]}) does not match the name on the URL"
-            raise errors.bad_request(f"{text} ({target.key[1]})")
-        metadata = thing["metadata"]
-        if metadata.get("resourceVersion") not in (None, "", "0", str(before.revision)):
-            raise errors.modified(kind, target.key[1])
-        if metadata.get("uid") not in (None, "", before.object["metadata"]["uid"]):
-            raise errors.conflict(
-                kind, target.key[1], f"Precondition failed: UID in precondition: {metadata['uid']}"
-            )
+        _check_identity(kind, target.key, thing, before)
         self._keep(thing, before.object)
         thing = self._halves(target, thing, before.object)
         self._admit(kind, thing, before.object)
@@ -180,6 +169,8 @@ class Resources:
                 metadata[field] = old[field]
             else:
                 metadata.pop(field, None)
+        if "managedFields" in old:
+            metadata.setdefault("managedFields", old["managedFields"])
 
     @staticmethod
     def _halves(target: Target, thing: Object, before: Object) -> Object:
@@ -266,6 +257,18 @@ def _generated(prefix: str | None, kind: Kind) -> str:
 def _skeleton(kind: Kind, key: Key) -> Object:
     metadata = {"name": key[1]} | ({"namespace": key[0]} if kind.namespaced else {})
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
+
+
+def _check_identity(kind: Kind, key: Key, thing: Object, before: Stored) -> None:
+    """An update must name the object of its URL, in the version that is stored."""
+    if kind.key(thing) != key:
+        text = f"the name of the object ({kind.key(thing)[1]}) does not match the name on the URL ({key[1]})"
+        raise errors.bad_request(text)
+    metadata = thing["metadata"]
+    if metadata.get("resourceVersion") not in (None, "", "0", str(before.revision)):
+        raise errors.modified(kind, key[1])
+    if metadata.get("uid") not in (None, "", before.object["metadata"]["uid"]):
+        raise errors.conflict(kind, key[1], f"Precondition failed: UID in precondition: {metadata['uid']}")
 
 
 def _check_preconditions(kind: Kind, stored: Stored, wanted: Object) -> None:
