@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import shutil
 import signal
-from asyncio.subprocess import PIPE, Process
-from contextlib import suppress
-from typing import ClassVar
+from asyncio.subprocess import Process
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, ClassVar
 
 import click
 
@@ -18,8 +18,6 @@ from kpng.model import ChangeSet, UserError
 
 from .contract import Backend
 from .document import LocalState
-
-log = logging.getLogger(__name__)
 
 
 class ProgramError(Exception):
@@ -60,12 +58,12 @@ class ExecBackend(Backend):
 
     async def apply(self, changes: ChangeSet) -> None:
         state = self._state.after(changes)
-        process = await asyncio.create_subprocess_exec(
-            *self._program, stdin=PIPE, env=_environment(changes.full), start_new_session=True
-        )
+        with _as_file(json.dumps(state.document()) + "\n") as document:
+            process = await asyncio.create_subprocess_exec(
+                *self._program, stdin=document, env=_environment(changes.full), start_new_session=True
+            )
         try:
             async with asyncio.timeout(self._timeout):
-                await _feed(process, json.dumps(state.document()).encode() + b"\n")
                 code = await process.wait()
         except TimeoutError:
             raise ProgramError(f"{self._program[0]} did not end within {self._timeout:g} s") from None
@@ -76,15 +74,13 @@ class ExecBackend(Backend):
         self._state = state
 
 
-async def _feed(process: Process, document: bytes) -> None:
-    """Write the document; a program that does not read it all is free to."""
-    assert process.stdin is not None
-    try:
-        process.stdin.write(document)
-        await process.stdin.drain()
-    except (BrokenPipeError, ConnectionResetError):
-        log.debug("the program closed its standard input early")
-    process.stdin.close()
+@contextmanager
+def _as_file(text: str) -> Iterator[IO[str]]:
+    """A file in memory, at its beginning. Not a pipe: a program may read late, in part, or not at all."""
+    with open(os.memfd_create("kpng-state"), "w+") as file:
+        file.write(text)
+        file.seek(0)
+        yield file
 
 
 async def _end(process: Process) -> None:
