@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,8 +31,8 @@ def fill(store: Store, *services: Service) -> None:
 def names_in(path: Path) -> list[str]:
     ((_, document),) = load_documents(path.read_text())
     assert isinstance(document, dict)
-    entries = document["services"]
-    return [entry["service"]["name"] for entry in entries]  # type: ignore[index, call-overload, union-attr]
+    entries: Any = document["services"]
+    return [entry["service"]["name"] for entry in entries]
 
 
 @contextlib.asynccontextmanager
@@ -47,7 +48,7 @@ async def writing(store: Store, path: Path) -> AsyncIterator[asyncio.Task[None]]
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(5):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 

@@ -221,19 +221,37 @@ SERVICE_PROBLEMS = [
     ("ips: {externalips: {v6: [192.0.2.1]}}", "Service default/web: ips.externalips.v6[0]: 192.0.2.1 is not IPv6"),
     ("ports: [{port: 70000}]", "Service default/web: ports[0].port: 70000 is not a port number (1 to 65535)"),
     ("ports: [{name: x}]", "Service default/web: ports[0].port: 0 is not a port number (1 to 65535)"),
-    ("ports: [{port: 80, nodeport: -1}]", "Service default/web: ports[0].nodeport: -1 is not a port number (1 to 65535)"),
-    ("ports: [{port: 80, protocol: 9}]", "Service default/web: ports[0].protocol: 9 is not a protocol (1 TCP, 2 UDP, 3 SCTP)"),
-    ("ports: [{port: 80, protocol: ICMP}]", "Service default/web: ports[0].protocol: 'ICMP' is not a protocol (1 TCP, 2 UDP, 3 SCTP)"),
-    ("healthchecknodeport: 99999", "Service default/web: healthchecknodeport: 99999 is not a port number (1 to 65535)"),
-    ("ipfilters: [{targetips: {v4: [1.2.3.4]}, sourceranges: [10.0.0.0/8]}]",
-     "Service default/web: ipfilters[0].targetips: not supported; its ranges hold for all addresses"),
-    ("sessionaffinity: {clientip: {timeoutseconds: 0}}",
-     "Service default/web: sessionaffinity.clientip.timeoutseconds: 0 is not between 1 and 86400"),
+    (
+        "ports: [{port: 80, nodeport: -1}]",
+        "Service default/web: ports[0].nodeport: -1 is not a port number (1 to 65535)",
+    ),
+    (
+        "ports: [{port: 80, protocol: 9}]",
+        "Service default/web: ports[0].protocol: 9 is not a protocol (1 TCP, 2 UDP, 3 SCTP)",
+    ),
+    (
+        "ports: [{port: 80, protocol: ICMP}]",
+        "Service default/web: ports[0].protocol: 'ICMP' is not a protocol (1 TCP, 2 UDP, 3 SCTP)",
+    ),
+    (
+        "healthchecknodeport: 99999",
+        "Service default/web: healthchecknodeport: 99999 is not a port number (1 to 65535)",
+    ),
+    (
+        "ipfilters: [{targetips: {v4: [1.2.3.4]}, sourceranges: [10.0.0.0/8]}]",
+        "Service default/web: ipfilters[0].targetips: not supported; its ranges hold for all addresses",
+    ),
+    (
+        "sessionaffinity: {clientip: {timeoutseconds: 0}}",
+        "Service default/web: sessionaffinity.clientip.timeoutseconds: 0 is not between 1 and 86400",
+    ),
     ("topologykeys: [x]", "services[0]: service.service.topologykeys: unknown key"),
     ("clusterIPs: [x]", "services[0]: service.service.clusterIPs: unknown key"),
-    ("externalTrafficToLocal: true",
-     "services[0]: service.service.externalTrafficToLocal: unknown key; did you mean externaltraffictolocal?"),
-]  # fmt: skip
+    (
+        "externalTrafficToLocal: true",
+        "services[0]: service.service.externalTrafficToLocal: unknown key; did you mean externaltraffictolocal?",
+    ),
+]
 
 
 @pytest.mark.parametrize(("fields", "line"), SERVICE_PROBLEMS)
@@ -245,17 +263,23 @@ def test_a_bad_field_of_a_service(fields: str, line: str) -> None:
 
 
 ENDPOINT_PROBLEMS = [
-    ("{endpoint: {ips: {v4: [127.0.0.1]}}}",
-     "endpoints[1]: endpoint.ips.v4[0]: 127.0.0.1 is a loopback address, which an endpoint may not have"),
-    ("{endpoint: {ips: {v6: ['fe80::1']}}}",
-     "endpoints[1]: endpoint.ips.v6[0]: fe80::1 is a link-local address, which an endpoint may not have"),
+    (
+        "{endpoint: {ips: {v4: [127.0.0.1]}}}",
+        "endpoints[1]: endpoint.ips.v4[0]: 127.0.0.1 is a loopback address, which an endpoint may not have",
+    ),
+    (
+        "{endpoint: {ips: {v6: ['fe80::1']}}}",
+        "endpoints[1]: endpoint.ips.v6[0]: fe80::1 is a link-local address, which an endpoint may not have",
+    ),
     ("{endpoint: {}}", "endpoints[1]: endpoint.ips: not set"),
     ("{}", "endpoints[1]: endpoint.ips: not set"),
-    ("{endpoint: {ips: {v4: [10.1.0.9]}, portoverrides: [{name: a, port: 0}]}}",
-     "endpoints[1]: endpoint.portoverrides[0].port: 0 is not a port number (1 to 65535)"),
+    (
+        "{endpoint: {ips: {v4: [10.1.0.9]}, portoverrides: [{name: a, port: 0}]}}",
+        "endpoints[1]: endpoint.portoverrides[0].port: 0 is not a port number (1 to 65535)",
+    ),
     ("{endpoint: {ips: {v4: 10.1.0.9}}}", "endpoints[1]: endpoint.ips.v4: expected array, got str"),
     ("7", "endpoints[1]: expected object, got int"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("endpoint", "line"), ENDPOINT_PROBLEMS)
@@ -297,7 +321,8 @@ def test_bad_entries(text: str, line: str) -> None:
 
 def test_no_valid_source_range_closes_rather_than_opens() -> None:
     state, problems = decode(
-        "services: [{service: {name: web, ips: {loadbalancerips: {v4: [192.0.2.1]}}, ipfilters: [{sourceranges: [x]}]}}]"
+        "services: [{service: {name: web, ips: {loadbalancerips: {v4: [192.0.2.1]}},"
+        " ipfilters: [{sourceranges: [x]}]}}]"
     )
     assert problems == [
         "state.yaml: Service default/web: ipfilters[0].sourceranges[0]: 'x' is not a CIDR",
@@ -310,7 +335,8 @@ def test_two_services_cannot_share_a_source() -> None:
     entry = "{{service: {{name: {0}}}, endpoints: [{{sourcename: s, endpoint: {{ips: {{v4: [10.1.0.5]}}}}}}]}}"
     state, problems = decode(f"services: [{entry.format('a')}, {entry.format('b')}]")
     assert problems == [
-        "state.yaml: Service default/b: endpoints[0].sourcename: 's' is already that of endpoints of Service default/a"
+        "state.yaml: Service default/b: endpoints[0].sourcename: "
+        "'s' is already that of endpoints of Service default/a"
     ]
     assert state.sources["default", "s"].service.name == "a"
 
@@ -410,13 +436,41 @@ def test_endpoints_without_their_service_are_left_out() -> None:
 
 # -- fuzz ------------------------------------------------------------------------------------------
 
-KEYS = ["nodes", "services", "service", "endpoints", "endpoint", "name", "ips", "v4", "ports", "port", "portoverrides",
-        "clusterips", "topology", "hints", "zones", "conditions", "ready", "labels", "ipfilters", "sourceranges"]  # fmt: skip
+KEYS = [
+    "nodes",
+    "services",
+    "service",
+    "endpoints",
+    "endpoint",
+    "name",
+    "ips",
+    "v4",
+    "ports",
+    "port",
+    "portoverrides",
+    "clusterips",
+    "topology",
+    "hints",
+    "zones",
+    "conditions",
+    "ready",
+    "labels",
+    "ipfilters",
+    "sourceranges",
+]
 anything: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["10.1.0.5", "web"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["10.1.0.5", "web"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=3), inner, max_size=4)
+    ),
     max_leaves=25,
-)  # fmt: skip
+)
 
 
 @given(anything)
