@@ -1,4 +1,4 @@
-"""What is written when: adoption, repair, ownership, failure, clean-up. In a network namespace, against the kernel."""
+"""What is written when: adoption, repair, ownership, failure, clean-up."""
 
 from __future__ import annotations
 

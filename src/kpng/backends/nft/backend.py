@@ -39,6 +39,7 @@ _INLINE_ENDPOINTS = 1000
 less than the way to another thread and back may on a busy machine. Larger ones go to a thread, so that streams and
 health checks go on."""
 _VERIFY_ATTEMPTS = 5
+_VERIFY_PAUSE_SECONDS = 1.0
 
 HELP = """Forward services with nftables: two tables, `ip kpng` and `ip6 kpng`, and nothing else is touched.
 
@@ -174,27 +175,34 @@ class NftBackend(Backend):
 
     async def _verify(self) -> None:
         """Read back what was adopted, and program it anew if it is not what its fingerprint says."""
-        assert self._kernel is not None
-        for _ in range(_VERIFY_ATTEMPTS):
-            try:
-                found = await asyncio.to_thread(self._differences)
-            except OSError as error:
-                log.warning("cannot verify the tables: %s", error)
-                return
-            if found is not None:
-                break
-        else:
+        try:
+            found = await self._settled_differences()
+        except OSError as error:
+            log.warning("cannot verify the tables: %s", error)
             return
         if not found:
-            log.debug("the adopted tables are as they should be")
             return
         log.warning(
             "the tables left by an earlier run are not what they say, programming anew: %s", "; ".join(found)
         )
+        assert self._kernel is not None
         async with self._turn:
             self._kernel.distrust()
             with contextlib.suppress(Exception):  # the next change tries again, and reports
                 await asyncio.to_thread(self._kernel.apply, {}, full=False)
+
+    async def _settled_differences(self) -> list[str]:
+        """Differences seen twice: a dump is not exact while the kernel resizes a hash table."""
+        times_seen = 0
+        for _ in range(_VERIFY_ATTEMPTS):
+            found = await asyncio.to_thread(self._differences)
+            if found == []:
+                return found
+            times_seen += found is not None
+            if found and times_seen == 2:
+                return found
+            await asyncio.sleep(_VERIFY_PAUSE_SECONDS)
+        return []
 
     def _differences(self) -> list[str] | None:
         """None where the tables changed meanwhile."""

@@ -7,7 +7,7 @@ against accidents, not against somebody who may write to the table anyway.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 
 from .ruleset import Elements
@@ -15,17 +15,11 @@ from .ruleset import Elements
 _MODULUS = 1 << 128
 
 
-def element_hash(name: str, key: bytes, data: bytes) -> int:
-    """The hash of one element of the set ``name`` (keys of one set all have one length)."""
-    return int.from_bytes(blake2b(key + data, digest_size=16, person=name[-16:].encode()).digest(), "big")
-
-
-def set_hash(name: str, elements: Mapping[bytes, bytes] | Iterable[tuple[bytes, bytes]]) -> int:
-    """The sum over the elements of one set."""
-    pairs = elements.items() if isinstance(elements, Mapping) else elements
-    empty = blake2b(digest_size=16, person=name[-16:].encode())
+def set_hash(name: str, elements: Mapping[bytes, bytes]) -> int:
+    """The sum over the elements of the set ``name``, all keys of which have one length."""
+    empty = blake2b(name.encode() + b"\0", digest_size=16)
     total = 0
-    for key, data in pairs:
+    for key, data in elements.items():
         hasher = empty.copy()
         hasher.update(key + data)
         total += int.from_bytes(hasher.digest(), "big")

@@ -50,5 +50,6 @@ def _elements_hash(connection: Nftables, family: Family, layout: Layout) -> int:
         if wanted.dynamic or wanted.verdicts or name == STATE:
             continue
         dumped = connection.elements(nft_family(family), TABLE, name)
-        total += fingerprint.set_hash(name, ((element.key, element.data) for element in dumped))
+        # While its hash table grows or shrinks, the kernel's dump may repeat elements (and skip some).
+        total += fingerprint.set_hash(name, {element.key: element.data for element in dumped})
     return total % (1 << 128)
