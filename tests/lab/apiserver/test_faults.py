@@ -54,6 +54,19 @@ async def test_dropped_watches_break_off(api: Any, server: ApiServer) -> None:
     assert (await api("GET", PATH))[0] == 200
 
 
+async def test_a_client_that_left_is_no_error(
+    api: Any, server: ApiServer, service: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching = [asyncio.create_task(api.events(f"{PATH}?watch=1", 99)) for _ in range(3)]
+    await server.faults.wait_for_watches(3)
+    server.faults.drop_watches()
+    server.load([service(f"s{index}") for index in range(50)])
+    answers = await asyncio.gather(*watching, return_exceptions=True)
+    assert all(isinstance(answer, aiohttp.ClientError) for answer in answers)
+    await api("GET", PATH)
+    assert [record.getMessage() for record in caplog.records if record.levelname != "DEBUG"] == []
+
+
 async def test_stop_and_start_again_keeps_the_objects(server: ApiServer, service: Any) -> None:
     server.load([service()])
     port = int(server.url.rpartition(":")[2])

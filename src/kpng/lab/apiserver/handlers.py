@@ -185,6 +185,8 @@ class Handlers:
                 async for chunk in chunks:
                     await self._faults.before_event()
                     await response.write(chunk)
+        except ConnectionError:
+            logger.debug("%s: the client of a watch is gone", request.rel_url)
         finally:
             self._faults.watch_ended(transport)
         return response
