@@ -101,6 +101,18 @@ async def test_a_slow_backend_gets_everything_it_missed_as_one() -> None:
     assert endpoints_of(backend) == ["10.1.0.50"]
 
 
+async def test_what_came_and_went_while_it_was_busy_is_not_asked_for() -> None:
+    backend, feed = RecordingBackend(seconds=0.02), Feed(full_state())
+    running = asyncio.create_task(run_backend(backend, feed()))
+    await asyncio.sleep(0.01)
+    feed.send(change_set(new=[web(1)]), change_set(old=[web(1)]))
+    await backend.until_applied(1)
+    await asyncio.sleep(0.01)
+    feed.send(change_set(new=[web(2)]), None)
+    await running
+    assert [set(changes.changes) for changes in backend.asked] == [set(), {WEB}]
+
+
 def endpoints_of(backend: RecordingBackend) -> list[str]:
     return [a for e in backend.services[WEB].endpoints.values() for a in e.addresses.all()]
 

@@ -78,7 +78,8 @@ class _Inbox:
     async def fill(self, changes: AsyncIterator[ChangeSet]) -> None:
         try:
             async for change_set in changes:
-                self._pending = self._pending.then(change_set) if self._pending else change_set
+                merged = self._pending.then(change_set) if self._pending else change_set
+                self._pending = merged if merged.changes or merged.full else None
                 self._arrived.set()
         except Exception as error:
             self._error = error
@@ -88,8 +89,11 @@ class _Inbox:
 
     async def take(self) -> ChangeSet | None:
         """Wait for changes; None when they have ended. Raises what ended them."""
-        await self._arrived.wait()
-        return self._pop()
+        while True:
+            await self._arrived.wait()
+            taken = self._pop()
+            if taken is not None or self._ended:  # else what came has gone again
+                return taken
 
     def merge_into(self, change_set: ChangeSet) -> ChangeSet:
         """``change_set`` and what came after it, as one. Raises what ended the changes."""
