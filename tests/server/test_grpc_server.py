@@ -25,7 +25,7 @@ from kpng.wire.http2.headers import HeaderDecoder
 from kpng.wire.tls import client_context, server_context
 
 LOCAL = "tcp://127.0.0.1:0"
-QUICK = Limits(handshake_seconds=0.1, keepalive_seconds=0.1, keepalive_timeout_seconds=0.1)
+QUICK = Limits(handshake_seconds=0.3, keepalive_seconds=0.1, keepalive_timeout_seconds=0.3)
 
 
 async def echo_call(call: ServerCall) -> None:
@@ -354,7 +354,7 @@ async def test_a_tls_handshake_that_never_ends(tmp_path: Path, caplog: pytest.Lo
         await until(lambda: server.connection_count == 0)
         assert await client.closed() == []
     await server.close()
-    assert "TLS handshake failed: SSL handshake is taking longer than 0.1 seconds" in caplog.text
+    assert "TLS handshake failed: SSL handshake is taking longer than 0.3 seconds" in caplog.text
 
 
 # Clients that leave, die or do not read
@@ -388,7 +388,7 @@ async def test_an_idle_client_that_answers_pings_is_kept() -> None:
     async with serving(trace, QUICK) as (_, address):
         connection = await GrpcConnection.connect(address)
         await connection.open("/t/x")
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.8)
         assert not trace.ended.is_set()
         await connection.close()
 

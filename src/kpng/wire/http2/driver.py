@@ -20,7 +20,10 @@ LINGER_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Keepalive:
-    """When a silent peer is asked for a sign of life, and when it is given up. ``handshake`` ends at SETTINGS."""
+    """When a silent peer is asked for a sign of life by PING, and when it is given up.
+
+    The peer's SETTINGS must have come within ``handshake_seconds``; no PING is sent before.
+    """
 
     handshake_seconds: float = 10.0
     idle_seconds: float = 30.0
