@@ -153,10 +153,10 @@ async def test_a_token_from_an_exec_plugin(tmp_path: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[ApiServer]:
+async def serving(port: int = 0, **options: Any) -> AsyncIterator[ApiServer]:
     server = ApiServer(**options)
-    await server.start()
     server.load([NODE])
+    await server.start(port=port)
     try:
         yield server
     finally:
@@ -234,11 +234,9 @@ async def test_a_token_that_was_renewed_is_read_anew(tmp_path: Path) -> None:
         await until(lambda: "n1" in store.snapshot.nodes)
         kubeconfig(path, server.url, {"token": "second"})
         port = int(server.url.rpartition(":")[2])
-    successor = ApiServer(token="second")
-    successor.load([{**NODE, "metadata": {"name": "n2"}}])
-    await successor.start(port=port)
-    await until(lambda: "n2" in store.snapshot.nodes)
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    await successor.stop()
+    async with serving(port, token="second") as successor:
+        successor.load([{**NODE, "metadata": {"name": "n2"}}])
+        await until(lambda: "n2" in store.snapshot.nodes, seconds=4)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -22,12 +22,13 @@ _status_decoder = msgspec.json.Decoder(Status)
 
 
 class HTTPError(Exception):
-    """An answer that is not 200."""
+    """An answer that is not 200. ``access`` is what the request was made with."""
 
-    def __init__(self, status: int, message: str, retry_after: float) -> None:
+    def __init__(self, status: int, message: str, retry_after: float, access: Access) -> None:
         super().__init__(f"HTTP {status}: {message}")
         self.status = status
         self.retry_after = retry_after
+        self.access = access
 
 
 class KubeClient:
@@ -69,12 +70,13 @@ class KubeClient:
         async with self._get(request) as response:
             yield self._chunks(response)
 
-    async def renew(self) -> bool:
-        """Read the credentials again (a token has expired). False if that was done a moment ago.
-
-        Raises `kpng.UserError`.
+    async def renew(self, refused: Access) -> bool:
+        """Whether there may be better credentials than the refused ones (a token has expired): they are read
+        again, but not more often than every few seconds. Raises `kpng.UserError`.
         """
         async with self._renewing:
+            if self._access is not refused:
+                return True
             if time.monotonic() - self._renewed < _RENEW_SECONDS:
                 return False
             self._renewed = time.monotonic()
@@ -95,7 +97,7 @@ class KubeClient:
             allow_redirects=False,
         ) as response:
             if response.status != 200:
-                raise await _error(response)
+                raise await _error(response, access)
             yield response
 
     async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -118,7 +120,7 @@ def _is_loopback(server: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-async def _error(response: aiohttp.ClientResponse) -> HTTPError:
+async def _error(response: aiohttp.ClientResponse, access: Access) -> HTTPError:
     body = await response.content.read(65536)
     try:
         message = _status_decoder.decode(body).message
@@ -126,4 +128,4 @@ async def _error(response: aiohttp.ClientResponse) -> HTTPError:
         message = body[:200].decode(errors="replace").strip()
     retry_after = response.headers.get("Retry-After", "")
     seconds = min(float(retry_after), 60.0) if retry_after.isdecimal() else 0.0
-    return HTTPError(response.status, message or response.reason or "", seconds)
+    return HTTPError(response.status, message or response.reason or "", seconds, access)

@@ -95,7 +95,7 @@ class Follower:
     async def _failed(self, error: Exception) -> float:
         status = error.status if isinstance(error, HTTPError | WatchError) else 0
         text = str(error) or type(error).__name__
-        if status == 401 and await self._renew():
+        if isinstance(error, HTTPError) and status == 401 and await self._renew(error):
             return self._reflector.failed()
         seconds = self._reflector.failed(status, error.retry_after if isinstance(error, HTTPError) else 0.0)
         if status == 410:
@@ -105,10 +105,10 @@ class Follower:
             log.warning("%s at %s: %s; trying again in %.1f s", self._name, self._client.server, text, seconds)
         return seconds
 
-    async def _renew(self) -> bool:
+    async def _renew(self, refusal: HTTPError) -> bool:
         """Whether there may be fresh credentials, so that trying again at once makes sense."""
         try:
-            return await self._client.renew()
+            return await self._client.renew(refusal.access)
         except UserError as error:
             log.warning("%s: credentials: %s", self._name, error)
             return False
