@@ -24,8 +24,8 @@ class Api:
     async def ready(self) -> bool:
         """Whether the server serves the lab's Services already."""
         try:
-            return bool((await self.call("GET", SERVICES))["items"])
-        except (LabError, OSError, TimeoutError):
+            return bool((await self.call("GET", SERVICES)).get("items"))
+        except LabError:
             return False
 
     async def create(self, path: str, made: Object) -> Object:
@@ -46,11 +46,17 @@ class Api:
             f"{method} {path} HTTP/1.0\r\nHost: {self._host}:{self._port}\r\nAccept: application/json\r\n"
             f"Content-Type: {content_type}\r\nContent-Length: {len(data)}\r\n\r\n"
         )
-        answer = await self._prober.exchange(self._host, self._port, head.encode() + data)
+        try:
+            answer = await self._prober.exchange(self._host, self._port, head.encode() + data)
+        except (OSError, TimeoutError) as error:
+            raise LabError(f"the lab's API server did not answer {method} {path}: {error or 'timeout'}") from None
         status, _, content = answer.partition(b"\r\n\r\n")
         words = status.split(maxsplit=2)
         if len(words) < 2 or not words[1].startswith(b"2"):
             said = (content or status).decode(errors="replace")[:300]
             raise LabError(f"the lab's API server refused {method} {path}: {said}")
-        answered: Object = json.loads(content)
+        try:
+            answered: Object = json.loads(content)
+        except ValueError:
+            raise LabError(f"the lab's API server answered {method} {path} with something else than JSON") from None
         return answered
