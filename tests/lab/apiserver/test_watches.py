@@ -87,7 +87,7 @@ async def test_bookmarks_tell_how_far_the_world_is(api: Any, server: ApiServer, 
 async def test_timeout_ends_a_watch_and_no_bookmarks_unless_allowed(api: Any, server: ApiServer) -> None:
     begun = asyncio.get_running_loop().time()
     assert await api.events(watch(resourceVersion=server.revision, timeoutSeconds=1), 1) == []
-    assert 0.9 < asyncio.get_running_loop().time() - begun < 2
+    assert 0.9 < asyncio.get_running_loop().time() - begun < 10
 
 
 async def test_a_forgotten_revision_is_gone_inside_the_stream(api: Any, server: ApiServer, service: Any) -> None:
