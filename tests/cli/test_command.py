@@ -76,6 +76,7 @@ MISTAKES = {
         "local --api-client-tls-ca /nowhere/ca.pem to-print --once",
         "/nowhere/ca.pem",
     ),
+    "names without certificates": ("file -i {state} to-api --own-node-only", "--own-node-only needs"),
     "program missing": ("file -i {state} to-local to-exec -- /nowhere/program", "/nowhere/program"),
 }
 

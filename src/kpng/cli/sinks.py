@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from kpng.localize import change_sets
+from kpng.model import UserError
 from kpng.server import ApiServer
 from kpng.sinks import write_state_file
 from kpng.store import Store
@@ -39,6 +40,12 @@ _PATH = click.Path(dir_okay=False)
 @click.option(
     "--globalv1-api/--no-globalv1-api", default=True, show_default=True, help="Serve the global state (relays)."
 )
+@click.option(
+    "--own-node-only",
+    is_flag=True,
+    help="A client may watch only the node that its certificate names (CN NODE or system:node:NODE). "
+    "The global API stays open to every certificate; see --no-globalv1-api.",
+)
 @click.option("--listen-tls-key", type=_PATH, help="The key of the server's certificate.")
 @click.option("--listen-tls-crt", type=_PATH, help="The server's certificate.")
 @click.option("--listen-tls-ca", type=_PATH, help="CA that signed the certificates that clients must present.")
@@ -46,6 +53,7 @@ def to_api(
     listen: str,
     local_api: bool,
     globalv1_api: bool,
+    own_node_only: bool,
     listen_tls_key: str | None,
     listen_tls_crt: str | None,
     listen_tls_ca: str | None,
@@ -58,9 +66,12 @@ def to_api(
     kpng api --api brain:12090 to-api --listen tcp://:12091
     """
     tls = server_context(listen_tls_key, listen_tls_crt, listen_tls_ca)
+    if own_node_only and tls is None:
+        raise UserError("--own-node-only needs --listen-tls-key, -crt and -ca: without them nobody has a name")
 
     async def serve(store: Store) -> None:
-        await _serve(ApiServer(store, local_api=local_api, global_api=globalv1_api), listen, tls)
+        server = ApiServer(store, local_api=local_api, global_api=globalv1_api, own_node_only=own_node_only)
+        await _serve(server, listen, tls)
 
     return serve
 
