@@ -309,7 +309,21 @@ def test_headers_compressed_as_others_do() -> None:
     fields = [(b":method", b"POST"), (b":path", b"/x"), (b"x-long", b"value" * 20)]
     for stream_id in (1, 3):  # the second time from the dynamic table
         block = encoder.encode(fields)
-        assert peer.feed(f.headers(stream_id, block, True)) == [HeadersReceived(stream_id, fields, True)]
+        sent = encode(f.HEADERS, f.END_HEADERS | f.END_STREAM, stream_id, block)
+        assert peer.feed(sent) == [HeadersReceived(stream_id, fields, True)]
+
+
+def test_a_peer_that_wants_no_table_of_headers() -> None:
+    """Its decoder insists on hearing that there is none, in the first block after the settings are in force."""
+    peer = server()
+    peer.feed(f.settings({f.HEADER_TABLE_SIZE: 0}), request(1), request(3))
+    peer.take()
+    decoder = hpack.Decoder()
+    decoder.max_allowed_table_size = 0
+    for stream_id in (1, 3):
+        peer.core.finish(stream_id, RESPONSE + TRAILERS)
+        fields = decoder.decode(peer.take()[0].payload, raw=True)
+        assert fields == [(b":status", b"200"), (b"grpc-status", b"0")]
 
 
 def test_our_long_headers_come_in_continuations() -> None:
@@ -532,4 +546,4 @@ def test_headers_that_are_too_large_once_decoded() -> None:
     """A "HPACK bomb": one large field in the table, then many references of one byte to it."""
     peer, encoder = server(), hpack.Encoder()
     bomb = encoder.encode([(b"x", b"v" * 3000)]) + b"\xbe" * 1000
-    assert peer.refuses(f.headers(1, bomb, False)) is ErrorCode.ENHANCE_YOUR_CALM
+    assert peer.refuses(encode(f.HEADERS, f.END_HEADERS, 1, bomb)) is ErrorCode.ENHANCE_YOUR_CALM

@@ -42,6 +42,8 @@ class Frame(NamedTuple):
     payload: bytes
 
 
+_NO_TABLE = b"\x20"  # RFC 7541, section 6.3
+
 _NO_STREAM = frozenset((SETTINGS, PING, GOAWAY))
 _ANY_STREAM = frozenset((WINDOW_UPDATE,))
 _LENGTHS = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
@@ -84,7 +86,12 @@ def goaway(last_stream_id: int, code: ErrorCode, reason: str) -> bytes:
 
 
 def headers(stream_id: int, block: bytes, end_stream: bool) -> bytes:
-    """HEADERS, and CONTINUATION frames as far as the block is longer than every peer accepts in one frame."""
+    """HEADERS, and CONTINUATION frames as far as the block is longer than every peer accepts in one frame.
+
+    Every block begins with an update of the dynamic table's size to 0: it is never used, and a peer that lowers its
+    SETTINGS_HEADER_TABLE_SIZE demands such an update in the next block (RFC 9113, section 4.3.1).
+    """
+    block = _NO_TABLE + block
     first, rest = block[:DEFAULT_FRAME_BYTES], block[DEFAULT_FRAME_BYTES:]
     flags = END_STREAM if end_stream else 0
     out = encode(HEADERS, flags | (0 if rest else END_HEADERS), stream_id, first)
