@@ -39,7 +39,7 @@ async def strange(lab_name: str) -> AsyncIterator[tuple[Strange, Api]]:
         namespace = stack.enter_context(Namespace(f"kpng-{lab_name}-api"))
         prober = Prober(namespace)
         stack.callback(prober.close)
-        listener = await prober.socket("127.0.0.1", 1)
+        listener = prober.socket("127.0.0.1", 1)
         listener.bind(("127.0.0.1", 8080))
         server = Strange()
         await stack.enter_async_context(await asyncio.start_server(server.serve, sock=listener))

@@ -56,7 +56,7 @@ async def test_an_http_client_gets_a_complete_answer(prober: Prober) -> None:
 @pytest.mark.netns
 @pytest.mark.parametrize("request_bytes", [b"", b"GET /\r\n", b"\r\n" * 3, b"x" * 200_000])
 async def test_a_rude_http_client_does_not_disturb_others(prober: Prober, request_bytes: bytes) -> None:
-    connection = await prober.socket("127.0.0.1", socket.SOCK_STREAM)
+    connection = prober.socket("127.0.0.1", socket.SOCK_STREAM)
     loop = asyncio.get_running_loop()
     with connection:
         await loop.sock_connect(connection, ("127.0.0.1", HTTP))
@@ -66,7 +66,7 @@ async def test_a_rude_http_client_does_not_disturb_others(prober: Prober, reques
 
 @pytest.mark.netns
 async def test_tcp_echo_greets_and_sends_back(prober: Prober) -> None:
-    connection = await prober.socket("127.0.0.1", socket.SOCK_STREAM)
+    connection = prober.socket("127.0.0.1", socket.SOCK_STREAM)
     loop = asyncio.get_running_loop()
     with connection:
         await loop.sock_connect(connection, ("127.0.0.1", ECHO_TCP))
@@ -79,7 +79,7 @@ async def test_tcp_echo_greets_and_sends_back(prober: Prober) -> None:
 
 @pytest.mark.netns
 async def test_udp_sends_back_what_it_got(prober: Prober) -> None:
-    datagrams = await prober.socket("::1", socket.SOCK_DGRAM)
+    datagrams = prober.socket("::1", socket.SOCK_DGRAM)
     loop = asyncio.get_running_loop()
     with datagrams:
         datagrams.connect(("::1", ECHO_UDP))

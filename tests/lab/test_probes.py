@@ -95,7 +95,7 @@ async def test_answers_that_are_none(prober: Prober, said: bytes, error: str) ->
         await writer.drain()
         writer.close()
 
-    listener = await prober.socket("127.0.0.1", 1)
+    listener = prober.socket("127.0.0.1", 1)
     listener.bind(("127.0.0.1", 80))
     async with await asyncio.start_server(speak, sock=listener):
         assert (await prober.send(Target("http", "127.0.0.1", 80))).error == error
@@ -103,7 +103,7 @@ async def test_answers_that_are_none(prober: Prober, said: bytes, error: str) ->
 
 @pytest.mark.netns
 async def test_a_silent_server_is_given_up_in_time(prober: Prober) -> None:
-    listener = await prober.socket("127.0.0.1", 1)
+    listener = prober.socket("127.0.0.1", 1)
     with listener:
         listener.bind(("127.0.0.1", 80))
         listener.listen()
@@ -120,7 +120,7 @@ async def test_the_source_address_is_chosen(prober: Prober) -> None:
         seen.append(writer.get_extra_info("peername")[0])
         writer.close()
 
-    listener = await prober.socket("127.0.0.1", 1)
+    listener = prober.socket("127.0.0.1", 1)
     listener.bind(("127.0.0.1", 80))
     async with await asyncio.start_server(note, sock=listener):
         for source in ("127.0.0.5", "127.0.0.6"):

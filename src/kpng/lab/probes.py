@@ -126,7 +126,7 @@ class Prober:
     async def send(self, target: Target, *, source: str = "", seconds: float = 1.0) -> Reply:
         """Send one request over a new connection (or from a new port) and wait that long for the answer."""
         kind = socket.SOCK_DGRAM if target.protocol == "udp" else socket.SOCK_STREAM
-        connection = await self.socket(target.address, kind, source)
+        connection = self.socket(target.address, kind, source)
         talk = _TALKS[target.protocol]
         started = time.monotonic()
         pod = client = error = ""
@@ -144,7 +144,7 @@ class Prober:
 
     async def open(self, target: Target) -> Conversation:
         """Connect to a TCP echo server and keep the connection. Raises OSError, TimeoutError."""
-        connection = await self.socket(target.address, socket.SOCK_STREAM)
+        connection = self.socket(target.address, socket.SOCK_STREAM)
         try:
             return await asyncio.wait_for(Conversation.begin(connection, target), 1.0)
         except BaseException:
@@ -153,14 +153,14 @@ class Prober:
 
     async def exchange(self, address: str, port: int, request: bytes, seconds: float = 10.0) -> bytes:
         """Connect, send bytes and return everything until the other side closes. Raises OSError, TimeoutError."""
-        connection = await self.socket(address, socket.SOCK_STREAM)
+        connection = self.socket(address, socket.SOCK_STREAM)
         with connection:
             return await asyncio.wait_for(_exchange(connection, (address, port), request), seconds)
 
-    async def socket(self, address: str, kind: int, source: str = "") -> socket.socket:
-        """A non-blocking socket of the namespace, of the address's family."""
+    def socket(self, address: str, kind: int, source: str = "") -> socket.socket:
+        """A non-blocking socket of the namespace, of the address's family. Made at once: nobody can forget it half-way."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        return await asyncio.get_running_loop().run_in_executor(self._thread, _make, family, kind, source)
+        return self._thread.submit(_make, family, kind, source).result()
 
 
 _Talk = Callable[[socket.socket, tuple[str, int]], Awaitable[bytes]]
