@@ -331,7 +331,7 @@ async def test_closing_ends_the_calls() -> None:
         connection = await GrpcConnection.connect(address)
         call = await connection.open(REQUEST_SEEN.decode())
         await connection.close()
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError, match=f"tcp://{address}: connection closed$"):
             await call.receive()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import resource
 import socket
 import stat
 import tempfile
@@ -96,6 +98,29 @@ async def test_an_empty_host_is_both_families() -> None:
         port = bound.rpartition(":")[2]
         assert await ask(f"127.0.0.1:{port}") == b"hello"
         assert await ask(f"[::1]:{port}") == b"hello"
+
+
+async def test_the_limit_of_open_files_is_raised_as_far_as_allowed() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        async with serving(limits=Limits(max_connections=2000)):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(3024, hard), hard)
+        async with serving(limits=Limits(max_connections=10)):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(3024, hard), hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(("host", "peer"), [("127.0.0.1", r"127\.0\.0\.1:\d+"), ("[::1]", r"\[::1\]:\d+")])
+async def test_the_peers_address_reads_well(host: str, peer: str) -> None:
+    trace = Trace()
+    async with serving(trace, address="tcp://:0") as (_, bound):
+        connection = await GrpcConnection.connect(f"{host}:{bound.rpartition(':')[2]}")
+        await connection.open("/t/x")
+        await asyncio.wait_for(trace.started.wait(), 5)
+        assert re.fullmatch(peer, trace.calls[0].peer)
+        await connection.close()
 
 
 async def test_several_addresses_at_once(tmp_path: Path) -> None:

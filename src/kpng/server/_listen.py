@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import stat
 
 from kpng.model import UserError
-from kpng.wire.address import TcpAddress, UnixAddress, parse_address
+from kpng.wire.address import TcpAddress, UnixAddress, bracketed, parse_address
 
 BACKLOG = 4096
 """Thousands of nodes come back at once when a brain restarts; the default of 100 costs them seconds."""
@@ -27,7 +28,8 @@ class Listener:
     def peer(self, address: object) -> str:
         """The address of an accepted connection, for people."""
         if isinstance(address, tuple):
-            return str(TcpAddress(str(address[0]), int(address[1]))).removeprefix("tcp://")
+            host = str(address[0]).removeprefix("::ffff:")  # IPv4 on a socket of both families
+            return f"{bracketed(host)}:{address[1]}"
         return str(self.address)
 
     def close(self) -> None:
@@ -39,6 +41,14 @@ class Listener:
             if os.stat(self.address.path).st_ino == self._inode:
                 os.unlink(self.address.path)
         self._inode = None
+
+
+def allow_descriptors(count: int) -> None:
+    """Raise the soft limit of open files towards ``count``; the usual 1,024 are too few for a cluster's nodes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def open_listener(text: str) -> Listener:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from ._call import Handler, Limits, ServerCall
 from ._connection import ServerConnection
-from ._listen import Listener, open_listener
+from ._listen import Listener, allow_descriptors, open_listener
 
 __all__ = ["GrpcServer", "Handler", "Limits", "ServerCall"]
 
@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 ACCEPT_PAUSE_SECONDS = 1.0
 """After accept(2) has failed, mostly because the process has no file descriptors left."""
+
+SPARE_DESCRIPTORS = 1024
+"""For what else the process has open."""
 
 
 class GrpcServer:
@@ -43,6 +46,7 @@ class GrpcServer:
 
         Raises `UserError` if the address is malformed, taken or not allowed.
         """
+        allow_descriptors(self._limits.max_connections + SPARE_DESCRIPTORS)
         listener = open_listener(address)
         self._listeners.append(listener)
         self._accepting.append(asyncio.create_task(self._accept(listener, tls)))

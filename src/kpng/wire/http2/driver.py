@@ -114,7 +114,8 @@ class Http2Protocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._transport = None
-        self.lost(self.fault or (str(error) if error else "connection closed by the peer"))
+        closed = "connection closed" if self.core.closed else "connection closed by the peer"
+        self.lost(self.fault or str(error or closed))
 
     # What the users of a connection call
 
