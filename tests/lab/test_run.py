@@ -90,8 +90,11 @@ class TestWholeLab:
         for pid in state.processes.values():
             os.kill(pid, 0)
         control, node = Namespace(f"kpng-{kept}-control"), Namespace(f"kpng-{kept}-node1")
-        kubeconfig = str(directory(kept) / "kubeconfig")
-        assert "service/web" in control.run("kubectl", "--kubeconfig", kubeconfig, "get", "svc", "-o", "name")
+        kubectl = ("kubectl", "--kubeconfig", str(directory(kept) / "kubeconfig"))
+        slices = str(directory(kept) / "manifests" / "endpointslices.yaml")
+        assert "service/web" in control.run(*kubectl, "get", "services", "-o", "name")
+        control.run(*kubectl, "delete", "endpointslice", "shop-ipv4")
+        assert "shop-ipv4 serverside-applied" in control.run(*kubectl, "apply", "--server-side", "-f", slices)
         assert "table ip kpng" in node.run("nft", "list", "ruleset")
         code, out, err = run_to_end(kpng_lab(kept))
         assert (code, out) == (2, "")

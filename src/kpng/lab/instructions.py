@@ -26,7 +26,7 @@ The lab is left running (state, logs and manifests: {directory(topology.name)}).
   # the cluster, by kubectl
   {kubectl} get services,endpointslices,nodes -o wide
   {kubectl} delete endpointslice shop-ipv4
-  {kubectl} apply -f {directory(topology.name)}/manifests/
+  {kubectl} apply --server-side -f {directory(topology.name)}/manifests/endpointslices.yaml
 
   # traffic: from a pod to a cluster IP, from outside to a node port
   {inside["caller"]} curl -s http://{WEB.cluster_ips.ipv4}/

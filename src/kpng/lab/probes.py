@@ -158,7 +158,10 @@ class Prober:
             return await asyncio.wait_for(_exchange(connection, (address, port), request), seconds)
 
     def socket(self, address: str, kind: int, source: str = "") -> socket.socket:
-        """A non-blocking socket of the namespace, of the address's family. Made at once: nobody can forget it half-way."""
+        """A non-blocking socket of the namespace, of the address's family.
+
+        Not a coroutine: one that is cancelled half-way would leave a socket behind.
+        """
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         return self._thread.submit(_make, family, kind, source).result()
 
