@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
-import yaml
 from msgspec import Struct
 
 from kpng.model import EndpointInfo, IPSet, Node, PortMapping, Protocol, Service, ServiceKey
@@ -14,6 +14,7 @@ from kpng.model import EndpointInfo, IPSet, Node, PortMapping, Protocol, Service
 from . import stateschema as schema
 from .state import State
 from .statedecode import complete_ports, decode_state, is_state
+from .yamlwriter import write_yaml
 
 __all__ = ["decode_state", "encode_state", "is_state"]
 
@@ -28,18 +29,11 @@ def encode_state(state: State) -> str:
     sources: dict[ServiceKey, list[str]] = {}
     for (_, name), source in sorted(state.sources.items()):
         sources.setdefault(source.service, []).append(name)
-    document = {
+    document: dict[str, Any] = {
         "nodes": [_plain(_node(state.nodes[name])) for name in sorted(state.nodes)],
         "services": [_service_entry(state, key, sources.get(key, ())) for key in sorted(state.services)],
     }
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096)
-
-
-class _Dumper(yaml.CSafeDumper):
-    """No anchors: two equal lists are two lists."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
-        return True
+    return write_yaml(document)
 
 
 def _service_entry(state: State, key: ServiceKey, names: Iterable[str]) -> dict[str, object]:

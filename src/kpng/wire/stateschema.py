@@ -6,6 +6,7 @@ conditions ``serving`` and ``terminating``, ``hints.nodes`` and the ``protocol``
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -134,22 +135,28 @@ class GlobalState(_Shape):
 
 def unknown_keys(data: object, shape: type[Struct], path: str = "") -> list[tuple[str, str]]:
     """(path, hint) of each key in ``data`` that the shape does not have."""
-    known = {field.name: field.type for field in msgspec.structs.fields(shape)}
+    known = _known(shape)
     found = []
     for key, value in data.items() if isinstance(data, dict) else ():
         where = f"{path}.{key}" if path else key
         if key not in known:
-            found.append((where, _hint(key, known)))
+            found.append((where, f"; did you mean {key.lower()}?" if key.lower() in known else ""))
             continue
-        inner = _struct_in(known[key])
-        if inner is not None:
-            for suffix, item in enumerate(value) if isinstance(value, list) else [("", value)]:
-                found += unknown_keys(item, inner, f"{where}[{suffix}]" if isinstance(value, list) else where)
+        inner = known[key]
+        if inner is None:
+            continue
+        if isinstance(value, list):
+            for index, item in enumerate(value):
+                found += unknown_keys(item, inner, f"{where}[{index}]")
+        else:
+            found += unknown_keys(value, inner, where)
     return found
 
 
-def _hint(key: str, known: dict[str, Any]) -> str:
-    return f"; did you mean {key.lower()}?" if key.lower() in known else ""
+@cache
+def _known(shape: type[Struct]) -> dict[str, type[Struct] | None]:
+    """The shape's keys, and the shapes beneath them."""
+    return {field.name: _struct_in(field.type) for field in msgspec.structs.fields(shape)}
 
 
 def _struct_in(annotation: Any) -> type[Struct] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from sys import intern
 
 from msgspec import Struct
 
@@ -106,8 +108,8 @@ def _endpoint(endpoint: SliceEndpoint, address: str, ports: tuple[EndpointPort, 
         ports=ports,
         hostname=endpoint.hostname or "",
         pod_name=(target.name or "") if target and target.kind == "Pod" else "",
-        node=endpoint.node_name or "",
-        zone=endpoint.zone or "",
+        node=intern(endpoint.node_name or ""),
+        zone=intern(endpoint.zone or ""),
         ready=conditions.ready is not False,
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,
@@ -117,4 +119,10 @@ def _endpoint(endpoint: SliceEndpoint, address: str, ports: tuple[EndpointPort, 
 
 
 def _hints(hints: list[Hint] | None) -> tuple[str, ...]:
-    return tuple(sorted({hint.name for hint in hints if hint.name})) if hints else ()
+    return _sorted(tuple(hint.name for hint in hints if hint.name)) if hints else ()
+
+
+@lru_cache(maxsize=4096)
+def _sorted(names: tuple[str, ...]) -> tuple[str, ...]:
+    """One tuple for all endpoints with the same hints: there are many endpoints and few zones."""
+    return tuple(sorted({intern(name) for name in names}))
