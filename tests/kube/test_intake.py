@@ -7,6 +7,8 @@ import logging
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Raw
 
 from kpng.kube.convert import Converter, Filters
@@ -226,3 +228,50 @@ def test_an_object_without_usable_metadata(house: House) -> None:
     house.nodes.commit(replace=True)
     (problem,) = house.problems.current
     assert str(problem) == "http://server: Node ?: metadata.name: expected str, got int"
+
+
+WORDS = [
+    "metadata",
+    "spec",
+    "status",
+    "ports",
+    "port",
+    "name",
+    "namespace",
+    "clusterIP",
+    "clusterIPs",
+    "labels",
+    "endpoints",
+    "addresses",
+    "addressType",
+    "IPv4",
+    "10.0.0.1",
+    "kubernetes.io/service-name",
+    "None",
+]
+anything: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(WORDS) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=15,
+)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(WORDS), anything, max_size=5), max_size=4))
+def test_any_object_is_taken_or_told(objects: list[dict[str, Any]]) -> None:
+    house = House()
+    for intake in (house.services, house.slices, house.nodes):
+        for thing in objects:
+            intake.set(raw(thing))
+        intake.commit(replace=True)
+        intake.commit(replace=True)
+    assert not house.store.snapshot.services
+    assert len(house.problems) == 0
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"metadata": {"name": "a"}, "spec": {"clusterIP": "\\ud800"}}', b'{"x":' * 5000 + b"1" + b"}" * 5000]
+)
+def test_an_object_that_is_no_proper_json(house: House, body: bytes) -> None:
+    house.services.set(Raw(body))
+    house.services.commit(replace=True)
+    assert len(house.problems) == 1

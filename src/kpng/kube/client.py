@@ -12,6 +12,7 @@ import aiohttp
 import msgspec
 
 from .access import Access, AccessOptions, load_access
+from .decode import MALFORMED
 from .objects import Status
 from .reflector import Request
 
@@ -124,7 +125,7 @@ async def _error(response: aiohttp.ClientResponse, access: Access) -> HTTPError:
     body = await response.content.read(65536)
     try:
         message = _status_decoder.decode(body).message
-    except msgspec.MsgspecError:
+    except MALFORMED:
         message = body[:200].decode(errors="replace").strip()
     retry_after = response.headers.get("Retry-After", "")
     seconds = min(float(retry_after), 60.0) if retry_after.isdecimal() else 0.0

@@ -13,6 +13,9 @@ from .objects import AnyObject, Metadata, Object
 
 T = TypeVar("T", bound=Object)
 
+MALFORMED = (msgspec.DecodeError, RecursionError)
+"""What decoding raises; the second for an object nested thousands of levels deep."""
+
 _anything = msgspec.json.Decoder(AnyObject)
 
 
@@ -30,7 +33,7 @@ def decode_json(decoder: msgspec.json.Decoder[T], kind: str, raw: bytes | msgspe
     """Decode an object that the API server sent. Raises `DecodeError`."""
     try:
         return decoder.decode(raw)
-    except msgspec.ValidationError as error:
+    except MALFORMED as error:
         raise _decode_error(kind, metadata_of(raw), error) from None
 
 
@@ -50,10 +53,10 @@ def metadata_of(raw: bytes | msgspec.Raw) -> Metadata:
     """The metadata of any object; empty where even that does not decode."""
     try:
         return _anything.decode(raw).metadata
-    except msgspec.MsgspecError:
+    except MALFORMED:
         return Metadata()
 
 
-def _decode_error(kind: str, metadata: Metadata, error: msgspec.ValidationError) -> DecodeError:
+def _decode_error(kind: str, metadata: Metadata, error: msgspec.DecodeError | RecursionError) -> DecodeError:
     subject = subject_of(kind, metadata, namespaced=kind != "Node")
     return DecodeError(subject, *split_validation_error(error))

@@ -78,11 +78,13 @@ class Intake(Generic[T, V]):
         self._report(staged, replace)
 
     def _report(self, staged: dict[Identity, tuple[Outcome[V], ...]], replace: bool) -> None:
+        subjects = set()
         for identity, outcome in staged.items():
             subject = outcome[0].subject if outcome else self._subject(identity)
+            subjects.add(subject)
             self._problems.report(subject, outcome[0].problems if outcome else ())
         if replace:
-            self._problems.forget_all_but(self._subject(identity) for identity in staged)
+            self._problems.forget_all_but(subjects)
 
     def _subject(self, identity: Identity) -> str:
         namespace, name = identity

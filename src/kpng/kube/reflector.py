@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .backoff import Backoff
+from .decode import MALFORMED
 from .objects import AnyObject, ObjectList, Status, WatchEvent
 from .resource import Resource
 
@@ -118,7 +119,7 @@ class Reflector:
         """One page of a list. Raises `WatchError` where it is none."""
         try:
             page = _list_decoder.decode(body)
-        except msgspec.MsgspecError as error:
+        except MALFORMED as error:
             raise WatchError(f"the answer is not a list: {error}") from None
         for raw in page.items or ():
             self._receiver.set(raw)
@@ -170,7 +171,7 @@ class Reflector:
             elif event.type != "BOOKMARK":
                 raise WatchError(f"unknown watch event {event.type[:40]!r}")
             self._advance(_any_decoder.decode(event.object), event.type)
-        except msgspec.MsgspecError as error:
+        except MALFORMED as error:
             raise WatchError(f"not a watch event: {error}") from None
 
     def _error(self, raw: Raw) -> None:

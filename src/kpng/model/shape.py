@@ -9,7 +9,7 @@ import msgspec
 _PATH = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
 
 
-def split_validation_error(error: msgspec.ValidationError) -> tuple[str, str]:
+def split_validation_error(error: msgspec.DecodeError | RecursionError) -> tuple[str, str]:
     """msgspec's message as (field, message)."""
     text = str(error)
     at = _PATH.search(text)
