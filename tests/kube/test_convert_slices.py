@@ -199,6 +199,10 @@ def test_a_bad_port_leaves_the_others(port: dict[str, Any], line: str) -> None:
             {"metadata": {"namespace": "demo", "name": "web-1"}},
             "metadata.labels: no kubernetes.io/service-name, so it belongs to no service",
         ),
+        (
+            {"metadata": {"namespace": "demo", "name": "web-1", "labels": {LABEL: "a/../b"}}},
+            "metadata.labels[kubernetes.io/service-name]: 'a/../b' is not a Kubernetes name",
+        ),
     ],
 )
 def test_a_slice_that_cannot_be_used(fields: dict[str, Any], line: str) -> None:

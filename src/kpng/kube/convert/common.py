@@ -56,6 +56,11 @@ def subject_of(kind: str, metadata: Metadata, *, namespaced: bool = True) -> str
     return f"{kind} {metadata.namespace or 'default'}/{name}" if namespaced else f"{kind} {name}"
 
 
+def is_name(text: str) -> bool:
+    """Whether this may name an object (RFC 1123 subdomain)."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_identity(metadata: Metadata, faults: Faults, *, namespaced: bool = True) -> bool:
     """Whether the object has a usable name and namespace. Names become keys and paths: nothing odd gets in."""
     if not metadata.name:
@@ -64,7 +69,7 @@ def check_identity(metadata: Metadata, faults: Faults, *, namespaced: bool = Tru
     names = [("metadata.name", metadata.name)]
     if namespaced:
         names.append(("metadata.namespace", metadata.namespace or "default"))
-    wrong = [(field, name) for field, name in names if not _NAME.fullmatch(name)]
+    wrong = [(field, name) for field, name in names if not is_name(name)]
     for field, name in wrong:
         faults.add(field, f"{name[:80]!r} is not a Kubernetes name")
     return not wrong

@@ -20,7 +20,7 @@ from kpng.model import (
     family_of,
 )
 
-from .common import Faults
+from .common import Faults, is_name
 from .filters import SERVICE_NAME_LABEL
 
 _FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
@@ -45,6 +45,9 @@ def slice_source(kube: EndpointSlice, faults: Faults) -> NamedSource | None:
     service = (metadata.labels or {}).get(SERVICE_NAME_LABEL)
     if not service:
         faults.add("metadata.labels", f"no {SERVICE_NAME_LABEL}, so it belongs to no service")
+        return None
+    if not is_name(service):
+        faults.add(f"metadata.labels[{SERVICE_NAME_LABEL}]", f"{service[:80]!r} is not a Kubernetes name")
         return None
     if kube.address_type == "FQDN":
         return None
