@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from enum import IntFlag
@@ -242,4 +243,4 @@ def _error(payload: bytes, flags: int, index: int) -> NetlinkError:
     offset = found.get(_ERROR_ATTRIBUTE_OFFSET)
     text = found.get(_ERROR_ATTRIBUTE_TEXT, b"").rstrip(b"\0").decode(errors="replace")
     number = -_INT.unpack_from(payload)[0]
-    return NetlinkError(number, index, int.from_bytes(offset, "little") if offset else None, text)
+    return NetlinkError(number, index, int.from_bytes(offset, sys.byteorder) if offset else None, text)

@@ -1,4 +1,4 @@
-"""Property test against the kernel: any sequence of changes leaves in it what the books say, element for element."""
+"""Any sequence of changes leaves in the kernel what the books say, element for element."""
 
 from __future__ import annotations
 

@@ -87,9 +87,9 @@ class Books:
             claims.replace(key, old.service if old else None, new.service if new else None)
         tables = {family: _DraftTable(books) for family, books in self.tables.items()}
         lost: dict[ServiceKey, Lost] = {}
-        for key in {*services, *claims.moved()}:
+        for key in [*services, *sorted(set(claims.moved()) - services.keys())]:
             old = self.services.get(key)
-            new = services.get(key, old) if key in services else old
+            new = services.get(key, old)
             before, _ = self._contents(old, self.claims)
             after, lost[key] = self._contents(new, claims)
             for family in before.keys() | after.keys():

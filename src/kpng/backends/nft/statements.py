@@ -9,6 +9,7 @@ lookup's result is itself a key, for everybody who lists the ruleset. The text s
 from __future__ import annotations
 
 import ipaddress
+import sys
 from typing import Protocol
 
 from msgspec import Struct
@@ -68,7 +69,7 @@ class StatusDnat(Struct, frozen=True):
 
 
 def _any_bit(read: bytes, bit: int) -> list[bytes]:
-    return [read, ex.mask(0, bit.to_bytes(4, "little")), ex.compare(0, Compare.NOT_EQUAL, bytes(4))]
+    return [read, ex.mask(0, bit.to_bytes(4, sys.byteorder)), ex.compare(0, Compare.NOT_EQUAL, bytes(4))]
 
 
 class ProtocolIs(Struct, frozen=True):
@@ -89,7 +90,7 @@ class DestinationIsLocal(Struct, frozen=True):
         return "fib daddr type local"
 
     def encode(self) -> list[bytes]:
-        kind = ex.ADDRESS_TYPE_LOCAL.to_bytes(4, "little")
+        kind = ex.ADDRESS_TYPE_LOCAL.to_bytes(4, sys.byteorder)
         return [ex.fib_daddr_type(0), ex.compare(0, Compare.EQUAL, kind)]
 
 
