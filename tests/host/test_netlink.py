@@ -91,17 +91,22 @@ def test_an_error_without_details() -> None:
 class FakeSocket:
     """Answers that the kernel would have queued."""
 
-    def __init__(self, *answers: bytes) -> None:
-        self.answers = list(answers)
+    def __init__(self) -> None:
+        self.answers: list[bytes | OSError] = []
+        self.on_send: list[bytes | OSError] = []
         self.sent: list[bytes] = []
 
     def send(self, data: bytes) -> None:
         self.sent.append(bytes(data))
+        self.answers += self.on_send
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         if not self.answers:
             raise BlockingIOError
-        return self.answers.pop(0)
+        answer = self.answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
 
     def close(self) -> None:
         pass
@@ -115,8 +120,8 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> NetfilterSocket:
     return sock
 
 
-def _transact(sock: NetfilterSocket, *answers: bytes) -> None:
-    sock._socket.answers = list(answers)  # type: ignore[attr-defined]
+def _transact(sock: NetfilterSocket, *answers: bytes | OSError) -> None:
+    sock._socket.on_send = list(answers)  # type: ignore[attr-defined]
     sock.transact(netlink.message(16, 0, b""), [netlink.message(1, 0, b""), netlink.message(2, 0, b"")], b"x" * 16)
 
 
@@ -136,3 +141,11 @@ def test_success_needs_the_acknowledgement_of_the_last_message(answered: Netfilt
 def test_an_empty_transaction_sends_nothing(answered: NetfilterSocket) -> None:
     answered.transact(b"", [], b"")
     assert answered._socket.sent == []  # type: ignore[attr-defined]
+
+
+def test_leftovers_of_a_failure_are_not_taken_for_answers(answered: NetfilterSocket) -> None:
+    """The answers overran the receive buffer: what is left of them must not fail the next transaction."""
+    with pytest.raises(OSError, match="overrun"):
+        _transact(answered, OSError(errno.ENOBUFS, "overrun"), _answer(errno.EEXIST, 2))
+    base = answered._sequence
+    _transact(answered, _answer(0, base + 3))

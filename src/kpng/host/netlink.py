@@ -137,6 +137,7 @@ class NetfilterSocket:
         if not messages:
             return
         with self._lock:
+            self._forget_leftovers()
             base = self._take_sequence(len(messages) + 2)
             self._socket.send(_numbered(base, first, messages, last))
             self._read_answers(base + 1, len(messages))
@@ -169,6 +170,7 @@ class NetfilterSocket:
         return base
 
     def _send_request(self, request: bytes) -> None:
+        self._forget_leftovers()
         numbered = bytearray(request)
         _SEQUENCE.pack_into(numbered, 8, self._take_sequence(1))
         self._socket.send(numbered)
@@ -207,6 +209,16 @@ class NetfilterSocket:
             raise errors[0]
         if not acknowledged:
             raise NetlinkError(errno.EPROTO, -1, None, "the kernel did not acknowledge the transaction")
+
+    def _forget_leftovers(self) -> None:
+        """Answers that an error kept us from reading must not be taken for answers to the next request."""
+        while True:
+            try:
+                if self._receive_now() is None:
+                    return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # reported once for each overrun
+                    raise
 
     def _receive_now(self) -> bytes | None:
         try:

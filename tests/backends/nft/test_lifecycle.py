@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import Any
 
@@ -236,6 +237,27 @@ class TestFailure:
             backend.set(make())
         assert "no persistent table owners" in caplog.text
         assert same_as_kernel(backend) == []
+
+
+def test_a_lost_answer_is_not_taken_for_success_nor_failure(
+    rig: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel has committed, but we do not know: the next attempt says all of it anew."""
+    backend = rig.start()
+    backend.set(make())
+    connection = backend.backend._connection
+    commit = connection.commit
+
+    def lose_the_answer(parts: Any) -> None:
+        commit(parts)
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr(connection, "commit", lose_the_answer)
+    with pytest.raises(OSError, match="No buffer space"):
+        backend.set(make(pods=(1,)))
+    monkeypatch.setattr(connection, "commit", commit)
+    backend.set(make(pods=(1, 4)))
+    assert same_as_kernel(backend) == []
 
 
 class TestDuplicates:

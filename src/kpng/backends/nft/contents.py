@@ -107,7 +107,7 @@ def _masquerades(service: Service, frontend: Frontend, options: Options) -> bool
 
 def _forward(table: Elements, service: Service, frontend: Frontend, endpoints: list[bytes]) -> None:
     seconds = min(service.session_affinity_seconds, LONGEST_AFFINITY_SECONDS)
-    if seconds and len(endpoints) <= MOST_STICKY_ENDPOINTS:
+    if seconds and len(endpoints) <= MOST_STICKY_ENDPOINTS:  # a class has no room for more; then no affinity
         _forward_sticky(table, service, frontend, endpoints, seconds)
         return
     kind, key = frontend.kind, frontend.key

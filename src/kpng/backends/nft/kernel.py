@@ -75,10 +75,12 @@ class Kernel:
                 parts += change_messages(self._layouts[family], table.change)
         try:
             self._connection.commit(parts)
-        except TransactionError as error:
-            # Somebody changed the tables behind our back, or we have a bug: say all of it anew next time.
+        except OSError as error:
+            # Somebody changed the tables behind our back, or the answer was lost: say all of it anew next time.
             self._known = False
-            raise self._explained(error, draft) from error
+            if isinstance(error, TransactionError):
+                raise self._explained(error, draft) from error
+            raise
         self._owning = True
 
     def _claims(self) -> Iterator[bytes]:
