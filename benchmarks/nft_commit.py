@@ -4,7 +4,8 @@
 
 Needs root; works in a network namespace of its own. kube-proxy's layout is a reproduction of its rules (a chain for
 each service port, an anonymous map in each), loaded in one transaction; its cost grows with the square of the
-number of services, so ``--peer-services`` can be smaller. Figures are of this machine and this run: what counts are the ratios.
+number of services, so ``--peer-services`` can be smaller. Figures are of this machine and this run: what counts
+are the ratios.
 """
 
 from __future__ import annotations
