@@ -14,7 +14,7 @@ from kpng.sinks import write_state_file
 from kpng.sinks.file import replace_file, state_of
 from kpng.sources.file import FileSource
 from kpng.store import Kind, Store
-from kpng.wire.safeyaml import load_documents
+from kpng.wire.yaml import load_documents
 
 WEB = Service(namespace="demo", name="web", cluster_ips=IPSet(("10.96.0.10",)))
 

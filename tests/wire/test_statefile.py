@@ -18,9 +18,8 @@ from kpng.model import (
     Service,
     ServiceKey,
 )
-from kpng.wire.safeyaml import load_documents
-from kpng.wire.state import State
-from kpng.wire.statefile import decode_state, encode_state, is_state
+from kpng.wire.statefile import State, decode_state, encode_state, is_state
+from kpng.wire.yaml import load_documents
 
 WEB = ServiceKey("default", "web")
 

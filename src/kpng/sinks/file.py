@@ -12,8 +12,7 @@ from pathlib import Path
 
 from kpng.model import EndpointSource, UserError
 from kpng.store import EMPTY, Snapshot, Store
-from kpng.wire.state import State
-from kpng.wire.statefile import encode_state
+from kpng.wire.statefile import State, encode_state
 
 log = logging.getLogger(__name__)
 

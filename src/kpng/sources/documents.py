@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from kpng.wire.safeyaml import YAMLSyntaxError, load_documents
+from kpng.wire.yaml import YAMLSyntaxError, load_documents
 
 Document = tuple[int, object]
 """(line it begins on, data)."""

@@ -13,8 +13,7 @@ from kpng.kube import objects
 from kpng.kube.convert import Converter, Filters, NamedSource, Outcome
 from kpng.kube.decode import DecodeError, decode_plain
 from kpng.model import Node, Problem, Service
-from kpng.wire.state import State
-from kpng.wire.statefile import decode_state, is_state
+from kpng.wire.statefile import State, decode_state, is_state
 
 from .documents import Document, read_documents
 

@@ -1,5 +1,4 @@
-"""State files: the global state as YAML, in Go kpng's schema (`kpng.wire.stateschema`). Encoding; and, out of
-`kpng.wire.statedecode`, decoding."""
+"""The global state -> a state file's YAML text."""
 
 from __future__ import annotations
 
@@ -10,13 +9,11 @@ import msgspec
 from msgspec import Struct
 
 from kpng.model import EndpointInfo, IPSet, Node, PortMapping, Protocol, Service, ServiceKey
+from kpng.wire.yaml import write_yaml
 
-from . import stateschema as schema
+from . import schema
+from .decode import complete_ports
 from .state import State
-from .statedecode import complete_ports, decode_state, is_state
-from .yamlwriter import write_yaml
-
-__all__ = ["decode_state", "encode_state", "is_state"]
 
 _NOTHING = IPSet()
 

@@ -30,7 +30,7 @@ from kpng.model import (
 )
 from kpng.model.shape import split_validation_error
 
-from . import stateschema as schema
+from . import schema
 from .state import State
 
 S = TypeVar("S", bound=Struct)

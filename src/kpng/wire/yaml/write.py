@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from .safeyaml import Data, resolve_scalar
+from .read import Data, resolve_scalar
 
 _PLAIN = re.compile(r"[A-Za-z_][-A-Za-z0-9_./]*|[0-9]{1,3}(\.[0-9]{1,3}){3}(/[0-9]{1,2})?")
 _INDENT = "  "

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpng.wire.safeyaml import YAMLSyntaxError, load_documents, resolve_scalar
+from kpng.wire.yaml import YAMLSyntaxError, load_documents
+from kpng.wire.yaml.read import resolve_scalar
 
 
 def load(text: str) -> Any:

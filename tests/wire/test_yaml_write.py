@@ -7,8 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpng.wire.safeyaml import load_documents
-from kpng.wire.yamlwriter import write_yaml
+from kpng.wire.yaml import load_documents, write_yaml
 
 
 @pytest.mark.parametrize(
