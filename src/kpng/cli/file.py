@@ -31,5 +31,4 @@ def file(path: str, **options: Any) -> None:
     kpng file -i state.yaml to-local to-nft
     kubectl get svc,endpointslices,nodes -A -o yaml | kpng file -i - to-local to-print --once
     """
-    problems = click.get_current_context().obj
-    use_source(FileSource(path, problems, service_proxy_name=filters_from(options).service_proxy_name))
+    use_source(FileSource(path, click.get_current_context().obj, filters_from(options)))

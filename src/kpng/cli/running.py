@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine
-from typing import Any, NoReturn
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 import click
 import uvloop
@@ -31,21 +31,26 @@ def run_to_end(work: Coroutine[Any, Any, int | None]) -> None:
     """Run a command's coroutine. Exit codes: 0 done or stopped by a signal, 1 failed, 2 the user's mistake."""
     try:
         code = uvloop.run(run_until_signal(work))
-    except* UserError as errors:
-        raise UserMistake(str(_first(errors))) from None
-    except* Exception as errors:
-        _fail(_first(errors))
+    except Exception as error:  # not except*: what is raised inside that comes out as a group again
+        raise _ending(list(_causes(error))) from None
     if code:
         raise click.exceptions.Exit(code)
 
 
-def _fail(error: BaseException) -> NoReturn:
-    log.error("%s: %s", type(error).__name__, error)
-    log.debug("traceback", exc_info=error)
-    raise click.exceptions.Exit(EXIT_FAILED)
+def _ending(errors: list[Exception]) -> Exception:
+    """How the command ends. What the user can mend comes before what may only follow from it."""
+    mistake = next((error for error in errors if isinstance(error, UserError)), None)
+    if mistake is not None:
+        return UserMistake(str(mistake))
+    log.error("%s: %s", type(errors[0]).__name__, errors[0])
+    log.debug("traceback", exc_info=errors[0])
+    return click.exceptions.Exit(EXIT_FAILED)
 
 
-def _first(group: BaseException) -> BaseException:
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
+def _causes(error: Exception) -> Iterator[Exception]:
+    """What task groups have wrapped."""
+    if isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            yield from _causes(inner)
+    else:
+        yield error

@@ -12,6 +12,9 @@ from .global_ import GlobalSets
 from .grpc import GrpcServer, Handler, Limits
 from .local import LocalSets
 
+LIMITS = Limits(max_message_bytes=64 * 1024)
+"""A request holds a node's name, or nothing."""
+
 
 class ApiServer:
     """Serves a store to node agents (the local API) and relays (the global API).
@@ -27,7 +30,7 @@ class ApiServer:
         local_api: bool = True,
         global_api: bool = True,
         own_node_only: bool = False,
-        limits: Limits | None = None,
+        limits: Limits = LIMITS,
     ) -> None:
         self.local_sets = LocalSets(store, own_node if own_node_only else anybody)
         self.global_sets = GlobalSets(store)

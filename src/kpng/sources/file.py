@@ -35,10 +35,10 @@ class FileSource:
     notifications miss (network file systems, links that lead elsewhere, folders that are made anew).
     """
 
-    def __init__(self, path: str, problems: ProblemLog, *, service_proxy_name: str = "") -> None:
+    def __init__(self, path: str, problems: ProblemLog, filters: Filters | None = None) -> None:
         self._path = path
         self._problems = ProblemScope(problems)
-        self._filters = Filters(service_proxy_name=service_proxy_name)
+        self._filters = filters or Filters()
 
     async def run(self, store: Store) -> None:
         """Follow until cancelled; standard input is read once. Raises `kpng.UserError`."""
