@@ -53,7 +53,8 @@ async def _http(pod: str, reader: asyncio.StreamReader, writer: asyncio.StreamWr
     """Answer one HTTP/1.1 request, whatever it asks for, and close."""
     with closing(writer):
         try:
-            await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), READ_SECONDS)
+            async with asyncio.timeout(READ_SECONDS):
+                await reader.readuntil(b"\r\n\r\n")
             body = _greeting(pod, writer)
             head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)

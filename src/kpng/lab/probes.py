@@ -16,6 +16,7 @@ from .netns import Namespace
 
 REFUSED, TIMEOUT, UNREACHABLE, CLOSED = "refused", "timeout", "unreachable", "closed"
 MAX_ANSWER = 1 << 24
+IPV6_RECVERR = 25  # linux/in6.h; the socket module does not have it
 _WORDS = {
     errno.ECONNREFUSED: REFUSED,
     errno.ETIMEDOUT: TIMEOUT,
@@ -104,8 +105,9 @@ class Conversation:
         """Whether a line that is sent now is still echoed."""
         loop = asyncio.get_running_loop()
         try:
-            await loop.sock_sendall(self.connection, b"still there\n")
-            return await asyncio.wait_for(loop.sock_recv(self.connection, 4096), seconds) == b"still there\n"
+            async with asyncio.timeout(seconds):
+                await loop.sock_sendall(self.connection, b"still there\n")
+                return await loop.sock_recv(self.connection, 4096) == b"still there\n"
         except (OSError, TimeoutError):
             return False
 
@@ -132,7 +134,9 @@ class Prober:
         pod = client = error = ""
         with connection:
             try:
-                said = await asyncio.wait_for(talk(connection, (target.address, target.port)), seconds)
+                # Not wait_for: until Python 3.12 it loses a cancellation that comes together with the answer.
+                async with asyncio.timeout(seconds):
+                    said = await talk(connection, (target.address, target.port))
                 pod, client = _who(said)
             except TimeoutError:
                 error = TIMEOUT
@@ -146,7 +150,8 @@ class Prober:
         """Connect to a TCP echo server and keep the connection. Raises OSError, TimeoutError."""
         connection = self.socket(target.address, socket.SOCK_STREAM)
         try:
-            return await asyncio.wait_for(Conversation.begin(connection, target), 1.0)
+            async with asyncio.timeout(1.0):
+                return await Conversation.begin(connection, target)
         except BaseException:
             connection.close()
             raise
@@ -155,7 +160,8 @@ class Prober:
         """Connect, send bytes and return everything until the other side closes. Raises OSError, TimeoutError."""
         connection = self.socket(address, socket.SOCK_STREAM)
         with connection:
-            return await asyncio.wait_for(_exchange(connection, (address, port), request), seconds)
+            async with asyncio.timeout(seconds):
+                return await _exchange(connection, (address, port), request)
 
     def socket(self, address: str, kind: int, source: str = "") -> socket.socket:
         """A non-blocking socket of the namespace, of the address's family.
@@ -178,6 +184,10 @@ def _who(answer: bytes) -> tuple[str, str]:
 def _make(family: int, kind: int, source: str) -> socket.socket:
     made = socket.socket(family, kind)
     made.setblocking(False)
+    if family == socket.AF_INET6:
+        # In the lab an ICMPv6 error comes back within connect(), while the socket is busy: without this option
+        # the kernel keeps it to itself until the SYN is repeated after a second (tcp_v6_err in tcp_ipv6.c).
+        made.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
     if source:
         made.bind((source, 0))
     return made

@@ -29,6 +29,9 @@ SYSCTLS = {
     "net/ipv6/conf/default/disable_ipv6": "0",
     "net/ipv4/conf/all/rp_filter": "0",
     "net/ipv4/conf/default/rp_filter": "0",
+    # Else the kernel answers a burst to a service without endpoints with 6 errors, then one a second (icmp(7)).
+    "net/ipv4/icmp_ratelimit": "0",
+    "net/ipv6/icmp/ratelimit": "0",
 }
 FORWARDING = {
     "net/ipv4/ip_forward": "1",
