@@ -14,7 +14,7 @@ from .api import SERVICES, SLICES
 from .cluster import Cluster
 from .load import Load, load, since
 from .manifests import endpoint, service_object, slice_object
-from .outcome import Outcome, all_answered, all_end_as, describe_errors, judge
+from .outcome import SCENARIO_SECONDS, Outcome, all_answered, describe_errors, judge, overdue
 from .probes import REFUSED, Conversation, Reply, Tally, Target
 from .processes import LabError
 from .services import EMPTY, SERVICE_PORTS, SHOP, WEB, ServicePlan
@@ -23,7 +23,7 @@ from .traffic import CALLER, cluster_ip
 
 EFFECT_SECONDS = 5.0  # a change must show within that time
 QUIET_REPLIES = 60  # so many answers without one of a pod: it is out (of two, by chance: once in 10**18)
-PROBE_SECONDS = 0.02  # a packet to a cluster IP that is not programmed yet may get no answer at all
+PROBE_SECONDS = 0.1  # a packet to a cluster IP that is not programmed yet may get no answer at all
 STEADY_SECONDS = 0.3
 NEW = ServicePlan("new", WEB.app, WEB.cluster_ips)
 
@@ -32,10 +32,12 @@ async def scenarios(cluster: Cluster) -> AsyncIterator[Outcome]:
     """Run every scenario; afterwards the cluster is as it was before. One that cannot be run is a failed one."""
     for title, scenario in _SCENARIOS.items():
         try:
-            yield replace(await scenario(cluster), title=title)
-        except LabError as error:
+            async with asyncio.timeout(SCENARIO_SECONDS):
+                outcome = replace(await scenario(cluster), title=title)
+        except (LabError, TimeoutError) as error:
             cluster.processes.check()
-            yield Outcome(title, CALLER, "", Tally(), problems=(str(error),))
+            outcome = Outcome(title, CALLER, "", Tally(), problems=(str(error) or overdue(),))
+        yield outcome
 
 
 async def pod_leaves(cluster: Cluster) -> Outcome:
@@ -88,9 +90,10 @@ async def last_endpoint(cluster: Cluster) -> Outcome:
     name = slice_object(cluster.topology, EMPTY.name, (), FAMILIES[0])["metadata"]["name"]
     written = time.monotonic()
     await cluster.api.delete(SLICES, name)
-    tally, milliseconds = await _repeat(cluster, cluster_ip(EMPTY), written, answered=False)
-    note = f"first refused {milliseconds:.0f} ms after the write" if milliseconds is not None else ""
-    problems = judge(Tally(tally.replies[-1:]), (all_end_as(REFUSED),))
+    tally, milliseconds = await _repeat(cluster, cluster_ip(EMPTY), written, lambda reply: reply.error == REFUSED)
+    refused = milliseconds is not None
+    note = f"first refused {milliseconds:.0f} ms after the write" if refused else ""
+    problems = () if refused else (f"never refused; {tally.answered} answers, {describe_errors(tally)}",)
     return _outcome(cluster_ip(EMPTY), tally, note, problems)
 
 
@@ -158,7 +161,7 @@ def _is_quiet(replies: list[Reply], moment: float, pod: str) -> bool:
 
 
 async def _until_answered(cluster: Cluster, target: Target, written: float) -> Outcome:
-    tally, milliseconds = await _repeat(cluster, target, written, answered=True)
+    tally, milliseconds = await _repeat(cluster, target, written, lambda reply: reply.ok)
     problems = () if milliseconds is not None else (f"no answer; {describe_errors(tally)}",)
     note = f"first answer {milliseconds:.0f} ms after the write" if milliseconds is not None else ""
     answered = Tally([reply for reply in tally.replies if reply.ok])
@@ -166,14 +169,14 @@ async def _until_answered(cluster: Cluster, target: Target, written: float) -> O
 
 
 async def _repeat(
-    cluster: Cluster, target: Target, written: float, *, answered: bool
+    cluster: Cluster, target: Target, written: float, met: Callable[[Reply], bool]
 ) -> tuple[Tally, float | None]:
-    """Send until a request is answered (or is not any more); the milliseconds from ``written`` to that end."""
+    """Send until a request ends as it should; the milliseconds from ``written`` to that end."""
     tally = Tally()
     while time.monotonic() < written + EFFECT_SECONDS:
         reply = await cluster.probers[CALLER].send(target, seconds=PROBE_SECONDS)
         tally.replies.append(reply)
-        if reply.ok is answered:
+        if met(reply):
             return tally, 1000 * (reply.at + reply.seconds - written)
         await asyncio.sleep(0.001)
     return tally, None

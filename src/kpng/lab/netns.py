@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _CLONE_NEWNET = 0x40000000
+COMMAND_SECONDS = 60.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -24,7 +25,12 @@ class CommandError(RuntimeError):
 def run(argv: Sequence[str], *, stdin: str | None = None) -> str:
     """Run a command to its end and return its standard output. Raises `CommandError`."""
     # A process group of its own: Ctrl-C at the terminal ends us, who then clean up, not half a command.
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, process_group=0)
+    try:
+        done = subprocess.run(
+            argv, input=stdin, capture_output=True, text=True, check=False, process_group=0, timeout=COMMAND_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise CommandError(f"{' '.join(argv)}: not done within {COMMAND_SECONDS:g} s") from None
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
         raise CommandError(f"{' '.join(argv)}: exit {done.returncode}: {said}")

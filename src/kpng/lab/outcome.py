@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from .probes import Tally
 
+SCENARIO_SECONDS = 20.0
+"""A scenario takes about a second; one that is not done by then will never be."""
+
 Check = Callable[[Tally], str]
 """Looks at a tally; returns "" if it is as it should be, else what is wrong."""
 
@@ -25,6 +28,11 @@ class Outcome:
     @property
     def passed(self) -> bool:
         return not self.problems
+
+
+def overdue() -> str:
+    """The problem of a scenario that took longer than `SCENARIO_SECONDS`."""
+    return f"not done within {SCENARIO_SECONDS:g} s"
 
 
 def judge(tally: Tally, checks: tuple[Check, ...]) -> tuple[str, ...]:

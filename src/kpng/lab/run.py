@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
@@ -21,6 +22,9 @@ from .processes import LabError
 from .report import as_json, table
 from .state import State, directory, lock, read
 from .topology import DEFAULT_NAME, MAX_NODES, Topology, plan
+
+RUN_SECONDS = 180.0
+"""The limit of the whole run, which takes about ten seconds on an idle machine."""
 
 TOOLS = {"ip": "iproute2", "nft": "nftables"}
 
@@ -51,12 +55,13 @@ async def run_lab(options: LabOptions) -> int:
         _remove_remains(options.name, say)
         keep = False
         try:
-            outcomes = await _run(topology, options, say)
+            async with asyncio.timeout(RUN_SECONDS):
+                outcomes = await _run(topology, options, say)
             keep = options.keep
             _print(outcomes, options, time.monotonic() - started)
             return 0 if all(outcome.passed for outcome in outcomes) else 1
-        except (LabError, CommandError) as error:
-            print(f"kpng lab: {error}", file=sys.stderr, flush=True)
+        except (LabError, CommandError, TimeoutError) as error:
+            print(f"kpng lab: {error or f'not done within {RUN_SECONDS:g} s'}", file=sys.stderr, flush=True)
             return 1
         finally:
             if keep:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kpng.model import FAMILIES, Family
 
 from .outcome import (
+    SCENARIO_SECONDS,
     Check,
     Outcome,
     all_answered,
@@ -18,6 +20,7 @@ from .outcome import (
     hits_several,
     judge,
     never_saw_itself,
+    overdue,
     same_each_round,
     saw_clients,
 )
@@ -49,15 +52,22 @@ class Traffic:
 
 async def send(traffic: Traffic, probers: Mapping[str, Prober]) -> Outcome:
     """Send it, one request after the other until enough have failed, and judge."""
-    prober = probers[traffic.origin]
     tally = Tally()
+    try:
+        async with asyncio.timeout(SCENARIO_SECONDS):
+            await _fill(tally, traffic, probers[traffic.origin])
+        problems = judge(tally, traffic.checks)
+    except TimeoutError:
+        problems = (overdue(),)
+    return Outcome(traffic.title, traffic.origin, str(traffic.target), tally, problems=problems)
+
+
+async def _fill(tally: Tally, traffic: Traffic, prober: Prober) -> None:
     for index in range(traffic.count):
         source = traffic.sources[index % len(traffic.sources)]
         tally.replies.append(await prober.send(traffic.target, source=source, seconds=traffic.seconds))
         if tally.sent - tally.answered >= ENOUGH_FAILURES:
-            break
-    problems = judge(tally, traffic.checks)
-    return Outcome(traffic.title, traffic.origin, str(traffic.target), tally, problems=problems)
+            return
 
 
 def scenarios(topology: Topology) -> Iterator[Traffic]:
