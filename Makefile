@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check unit setup lock proto clean
+.PHONY: demo test check unit setup packages lock proto clean
 
 demo: setup  ## The main job: a cluster in network namespaces, carrying real traffic through kpng
 	$(BIN)/kpng lab
@@ -24,9 +24,11 @@ check: setup  ## Style, types, imports between rooms, sizes
 	$(BIN)/python scripts/check_sizes.py
 
 setup: $(STAMP)
-	@scripts/install-packages.sh
 
-$(STAMP): pyproject.toml requirements.lock
+packages:
+	@scripts/install-packages.sh $(PYTHON)
+
+$(STAMP): pyproject.toml requirements.lock | packages
 	@echo "setup: creating $(VENV) and installing the Python packages of requirements.lock"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
