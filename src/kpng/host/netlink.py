@@ -130,7 +130,9 @@ class NetfilterSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, option - 25, size)  # SO_SNDBUF, SO_RCVBUF
 
     def close(self) -> None:
-        self._socket.close()
+        """Waits for what another thread has sent to be answered."""
+        with self._lock:
+            self._socket.close()
 
     def transact(self, first: bytes, messages: Sequence[bytes], last: bytes) -> None:
         """Send a batch as one datagram and read the answers. Raises `NetlinkError`; then nothing was done."""
@@ -150,17 +152,25 @@ class NetfilterSocket:
         with self._lock:
             self._send_request(request)
             found: list[bytes] = []
-            while not self._collect(self._socket.recv(1 << 20), found):
-                pass
-            return found
+            interrupted = ended = False
+            while not ended:
+                for kind, flags, _, payload in _split(self._socket.recv(1 << 20)):
+                    _raise_if_failed(kind, flags, payload)
+                    interrupted |= bool(flags & Flag.DUMP_INTERRUPTED)
+                    if kind == NLMSG_DONE:
+                        ended = True
+                    else:
+                        found.append(payload)
+        if interrupted:
+            raise DumpInterruptedError
+        return found
 
     def request(self, request: bytes) -> bytes:
         """The one message the kernel answers, without its header."""
         with self._lock:
             self._send_request(request)
-            for kind, _, _, payload in _split(self._socket.recv(1 << 16)):
-                if kind == NLMSG_ERROR:
-                    raise _error(payload, 0, 0)
+            for kind, flags, _, payload in _split(self._socket.recv(1 << 16)):
+                _raise_if_failed(kind, flags, payload)
                 return payload
         raise OSError(errno.EPROTO, "empty answer from netlink")
 
@@ -174,23 +184,6 @@ class NetfilterSocket:
         numbered = bytearray(request)
         _SEQUENCE.pack_into(numbered, 8, self._take_sequence(1))
         self._socket.send(numbered)
-
-    def _collect(self, datagram: bytes, found: list[bytes]) -> bool:
-        """Take in one datagram of a dump; true at its end."""
-        for kind, flags, _, payload in _split(datagram):
-            if kind == NLMSG_ERROR:
-                raise _error(payload, flags, 0)
-            if flags & Flag.DUMP_INTERRUPTED:
-                self._drain(kind == NLMSG_DONE)
-                raise DumpInterruptedError
-            if kind == NLMSG_DONE:
-                return True
-            found.append(payload)
-        return False
-
-    def _drain(self, ended: bool) -> None:
-        while not ended:
-            ended = any(kind in {NLMSG_DONE, NLMSG_ERROR} for kind, *_ in _split(self._socket.recv(1 << 20)))
 
     def _read_answers(self, first: int, count: int) -> None:
         """The kernel answers before `send` returns, so what there is can be read without waiting."""
@@ -243,10 +236,21 @@ def _numbered(base: int, first: bytes, messages: Sequence[bytes], last: bytes) -
 def _split(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """The messages of a datagram: (type, flags, sequence number, payload)."""
     position = 0
-    while position + HEADER.size <= len(datagram):
-        length, kind, flags, sequence, _ = HEADER.unpack_from(datagram, position)
+    while position < len(datagram):
+        header = datagram[position : position + HEADER.size]
+        length, kind, flags, sequence, _ = HEADER.unpack(header) if len(header) == HEADER.size else (0,) * 5
+        if not HEADER.size <= length <= len(datagram) - position:
+            raise OSError(errno.EPROTO, "truncated answer from netlink")
         yield kind, flags, sequence, datagram[position + HEADER.size : position + length]
         position += (length + 3) & ~3
+
+
+def _raise_if_failed(kind: int, flags: int, payload: bytes) -> None:
+    """A dump may also fail in the middle; then the message that ends it says so (netlink_dump_done)."""
+    if kind == NLMSG_ERROR:
+        raise _error(payload, flags, 0)
+    if kind == NLMSG_DONE and len(payload) >= _INT.size and (number := -_INT.unpack_from(payload)[0]) > 0:
+        raise NetlinkError(number, 0, None, "")
 
 
 def _error(payload: bytes, flags: int, index: int) -> NetlinkError:

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from kpng.backends.nft import statements as s
 from kpng.backends.nft.fields import (
@@ -165,12 +166,18 @@ def test_chains_that_rules_jump_to_come_first(family: Family) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_dispatch_is_there_twice_and_jumps(family: Family) -> None:
-    """The trap: a packet between class and endpoint when a change comes (proto-nft 1f)."""
-    services = next(chain for chain in Layout(family, OPTIONS).table.chains if chain.name == "services")
-    texts = [" ".join(found.text() for found in rule.statements) for rule in services.rules]
-    assert len(texts) == 4
-    assert texts[:2] == texts[2:]
+def test_every_nat_hook_is_there_twice(family: Family) -> None:
+    """The trap: a packet between class and endpoint when a change comes. The second chain must be a base chain
+    of its own, which reads the generation anew, and come right after the first."""
+    chains = {chain.name: chain for chain in Layout(family, OPTIONS).table.chains}
+    nat = {name: chain for name, chain in chains.items() if chain.base and chain.base.kind == "nat"}
+    assert len(nat) == 6
+    for name, chain in nat.items():
+        assert chain.base
+        if not name.endswith("_again"):
+            again = nat[f"{name}_again"]
+            assert again.base == replace(chain.base, priority=chain.base.priority + 1)
+            assert again.rules == chain.rules
 
 
 def test_keys() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import sys
@@ -27,7 +26,7 @@ from kpng.model import (
 
 from .books import Books, Draft, Lost
 from .fields import key_text, show
-from .kernel import Kernel, Services, remove_tables
+from .kernel import Kernel, ProgrammingError, Services, remove_tables
 from .layout import Layout, Options
 from .text import HEADER, change_text, table_text
 from .verify import differences
@@ -116,7 +115,7 @@ class NftBackend(Backend):
             return
         assert self._kernel is not None, "apply before start"
         async with self._turn:
-            if _is_small(services) and not changes.full:
+            if self._kernel.known and not changes.full and _is_small(services):
                 draft, adopted = self._kernel.apply(services, full=False)
             else:
                 draft, adopted = await asyncio.to_thread(self._kernel.apply, services, full=changes.full)
@@ -187,9 +186,11 @@ class NftBackend(Backend):
         )
         assert self._kernel is not None
         async with self._turn:
-            self._kernel.distrust()
-            with contextlib.suppress(Exception):  # the next change tries again, and reports
+            self._kernel.known = False
+            try:
                 await asyncio.to_thread(self._kernel.apply, {}, full=False)
+            except (OSError, ProgrammingError) as error:
+                log.warning("cannot program the tables anew, the next change will: %s", error)
 
     async def _settled_differences(self) -> list[str]:
         """Differences seen twice: a dump is not exact while the kernel resizes a hash table."""

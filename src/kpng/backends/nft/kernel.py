@@ -44,7 +44,8 @@ class Kernel:
         self._layouts = layouts
         self._connection = connection
         self._flags = _OWNED
-        self._known = False
+        self.known = False
+        """Whether what is in the kernel is what we think. If not, the next `apply` programs everything anew."""
         self._first = True
         self._owning = False
         self.books = Books(layouts)
@@ -56,17 +57,13 @@ class Kernel:
         """
         if full:
             services = {**dict.fromkeys(self.books.services), **services}
-        if not self._known:
+        if not self.known:
             return self._start_over(services)
         draft = self.books.draft(services)
         if draft:
             self._change(draft)
         self.books.take(draft)
         return draft, False
-
-    def distrust(self) -> None:
-        """What is in the kernel is not what we think: the next `apply` programs everything anew."""
-        self._known = False
 
     def _change(self, draft: Draft) -> None:
         parts = [] if self._owning else list(self._claims())
@@ -77,7 +74,7 @@ class Kernel:
             self._connection.commit(parts)
         except OSError as error:
             # Somebody changed the tables behind our back, or the answer was lost: say all of it anew next time.
-            self._known = False
+            self.known = False
             if isinstance(error, TransactionError):
                 raise self._explained(error, draft) from error
             raise
@@ -89,9 +86,8 @@ class Kernel:
 
     def _start_over(self, services: Services) -> tuple[Draft, bool]:
         """Work out everything anew; leave it if it is there, else replace what is."""
-        desired = {k: s for k, s in {**self.books.services, **services}.items() if s is not None}
         books = Books(self._layouts)
-        draft = books.draft(desired, fresh=True)
+        draft = books.draft({**self.books.services, **services}, fresh=True)
         adopted = self._first and self._holds(draft)
         if not adopted:
             self._replace(draft)
@@ -100,7 +96,7 @@ class Kernel:
             for family in FAMILIES:
                 books.adopt_classes(family, self._classes(family))
         self.books = books
-        self._known, self._first, self._owning = True, False, not adopted
+        self.known, self._first, self._owning = True, False, not adopted
         return draft, adopted
 
     def _holds(self, draft: Draft) -> bool:
@@ -149,9 +145,11 @@ class Kernel:
 
     def _claim_what_is_there(self) -> None:
         """A transaction of its own: the kernel takes no base chain in the one that claims a table (EINVAL)."""
-        found = [f for f in FAMILIES if _can_be_owned(self._connection.table_flags(nft_family(f), TABLE) or 0)]
-        if not self._owning and self._flags:
-            self._connection.commit([new_table(nft_family(family), TABLE, self._flags) for family in found])
+        if self._owning or not self._flags:
+            return
+        families = map(nft_family, FAMILIES)
+        found = [f for f in families if _can_be_owned(self._connection.table_flags(f, TABLE) or 0)]
+        self._connection.commit([new_table(family, TABLE, self._flags) for family in found])
 
     def _teardown(self, family: Family) -> tuple[list[bytes], set[str]]:
         """Messages that remove what is there, and the names of sets that stay: those the packet path fills, so

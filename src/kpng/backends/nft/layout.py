@@ -7,6 +7,8 @@ those of node ports are called ``nodeport_...``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec import Struct
 
 from kpng.host.nftables import Hook
@@ -172,30 +174,35 @@ class Layout:
             Chain("unreachable", self._unreachable_rules(VIP)),
             Chain("nodeport_unreachable", self._unreachable_rules(NODE_PORT)),
             Chain("other_ports", (Rule((InSet((self.daddr,), CLUSTER_IPS), Reject(self.family))),)),
-            self._base("nat_prerouting", "nat", Hook.PREROUTING, -100, "services"),
-            self._base("nat_output", "nat", Hook.OUTPUT, -100, "services"),
-            self._base("nat_postrouting", "nat", Hook.POSTROUTING, 100, "masquerading"),
-            self._base("filter_input", "filter", Hook.INPUT, 0, "nodeport_unreachable", "unreachable"),
+            *self._nat("nat_prerouting", Hook.PREROUTING, -100, Jump("services")),
+            *self._nat("nat_output", Hook.OUTPUT, -100, Jump("services")),
+            *self._nat("nat_postrouting", Hook.POSTROUTING, 100, StatusDnat(), Jump("masquerading")),
+            self._filter("filter_input", Hook.INPUT, "nodeport_unreachable", "unreachable"),
             # After DNAT (-100): earlier, the node's own traffic to a cluster IP would be rejected.
-            self._base("filter_forward", "filter", Hook.FORWARD, 0, "unreachable", "other_ports"),
-            self._base("filter_output", "filter", Hook.OUTPUT, 0, "unreachable", "other_ports"),
+            self._filter("filter_forward", Hook.FORWARD, "unreachable", "other_ports"),
+            self._filter("filter_output", Hook.OUTPUT, "unreachable", "other_ports"),
         ]
 
-    def _base(self, name: str, kind: str, hook: Hook, priority: int, *targets: str) -> Chain:
-        guard: tuple[Statement, ...] = (StateNew(),) if kind == "filter" else ()
-        rules = tuple(Rule((*guard, Jump(target))) for target in targets)
-        return Chain(name, rules, Base(kind, hook, priority + self.options.hook_priority))
+    def _nat(self, name: str, hook: Hook, priority: int, *statements: Statement) -> Iterator[Chain]:
+        """A base chain twice, the second for packets that the first has nothing for.
+
+        A packet that meets a commit between two lookups (a set's generation is read by each, a chain's rules
+        are read when a base chain begins) finds half of the old and half of the new; without its NAT the
+        connection would stay so for good. The second base chain sees the new alone.
+        """
+        priority += self.options.hook_priority
+        yield Chain(name, (Rule(statements),), Base("nat", hook, priority))
+        yield Chain(f"{name}_again", (Rule(statements),), Base("nat", hook, priority + 1))
+
+    def _filter(self, name: str, hook: Hook, *targets: str) -> Chain:
+        rules = tuple(Rule((StateNew(), Jump(target))) for target in targets)
+        return Chain(name, rules, Base("filter", hook, self.options.hook_priority))
 
     def _service_rules(self) -> tuple[Rule, ...]:
-        vip = Dispatch(self.keys[VIP], "services", "classes")
-        node_port = Dispatch(self.keys[NODE_PORT], "nodeport_services", "nodeport_classes")
         here = (DestinationIsLocal(), NotLoopback(self.family))
-        again = "again: a change may have come between class and endpoint"
         return (
-            Rule((vip,)),
-            Rule((*here, node_port)),
-            Rule((vip,), again),
-            Rule((*here, node_port), again),
+            Rule((Dispatch(self.keys[VIP], "services", "classes"),)),
+            Rule((*here, Dispatch(self.keys[NODE_PORT], "nodeport_services", "nodeport_classes"))),
         )
 
     def _unreachable_rules(self, kind: str) -> tuple[Rule, ...]:
@@ -209,15 +216,15 @@ class Layout:
     def _masquerade_rules(self) -> tuple[Rule, ...]:
         """What was DNATed is known by the connection's original destination, so no mark has to survive."""
         address = fields.original_destination(self.family)
-        dnat, masquerade = StatusDnat(), Masquerade()
-        rules = [Rule((dnat, InSet((self.saddr, self.daddr), HAIRPIN), masquerade))]
+        masquerade = Masquerade()
+        rules = [Rule((InSet((self.saddr, self.daddr), HAIRPIN), masquerade))]
         cidr = self.options.cluster_cidr(self.family)
         if cidr:
-            rules.append(Rule((dnat, SourceOutside(cidr), InSet((address,), CLUSTER_IPS), masquerade)))
+            rules.append(Rule((SourceOutside(cidr), InSet((address,), CLUSTER_IPS), masquerade)))
+        port: Key = (L4PROTO, ORIGINAL_DPORT)
+        node = InSet((address,), NODE_ADDRESSES)
         for name, number in PROTOCOLS:
-            start = (dnat, ProtocolIs(name, number))
-            port: Key = (L4PROTO, ORIGINAL_DPORT)
-            rules.append(Rule((*start, InSet((address, *port), "masqueraded"), masquerade)))
-            node = InSet((address,), NODE_ADDRESSES)
-            rules.append(Rule((*start, node, InSet(port, "nodeport_masqueraded"), masquerade)))
+            protocol = ProtocolIs(name, number)
+            rules.append(Rule((protocol, InSet((address, *port), "masqueraded"), masquerade)))
+            rules.append(Rule((protocol, node, InSet(port, "nodeport_masqueraded"), masquerade)))
         return tuple(rules)

@@ -84,4 +84,4 @@ class TableChange(Struct):
     new_fingerprint: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.new_classes or self.old_classes or any(self.deleted.values()) or any(self.added.values()))
+        return bool(self.new_classes or self.old_classes or self.deleted or self.added)

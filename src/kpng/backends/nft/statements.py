@@ -189,8 +189,7 @@ class Remember(Struct, frozen=True):
 class Dispatch(Struct, frozen=True):
     """Look up a service's class, and jump where that class's chain is.
 
-    Jump, never goto: a packet that looks up the class before a commit and the endpoint after it misses, comes
-    back and gets a second chance by the next rule; lost, its connection would stay without DNAT for good.
+    Jump, never goto: where the class's chain finds no endpoint, the packet goes on to the next base chain.
     """
 
     key: Key

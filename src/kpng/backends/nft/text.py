@@ -46,16 +46,14 @@ def _commands(layout: Layout, change: TableChange) -> Iterator[str]:
     if change.new_fingerprint:
         yield f'add element {where} {STATE} {{ 0x00000000 comment "{change.new_fingerprint}" }}'
     for name, deleted in change.deleted.items():
-        keys = [show(layout.sets[name].key, key) for key in deleted]
-        if keys:
-            yield f"delete element {where} {name} {{ {', '.join(keys)} }}"
+        keys = ", ".join(show(layout.sets[name].key, key) for key in deleted)
+        yield f"delete element {where} {name} {{ {keys} }}"
     for name, key, chain in change.new_classes:
         yield f"add chain {where} {chain.name}"
         yield from (f"add rule {where} {chain.name} {line}" for line in _rule_lines(chain))
         yield f"add element {where} {name} {{ {show(layout.sets[name].key, key)} : jump {chain.name} }}"
     for name, added in change.added.items():
-        if added:
-            yield f"add element {where} {name} {{ {', '.join(_shown(layout.sets[name], added))} }}"
+        yield f"add element {where} {name} {{ {', '.join(_shown(layout.sets[name], added))} }}"
     for name, key, gone in change.old_classes:
         yield f"delete element {where} {name} {{ {show(layout.sets[name].key, key)} }}"
         yield f"delete chain {where} {gone}"
