@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from kpng.lab.apiserver.registry import KINDS
-
-AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 
 async def test_plain_discovery_leads_to_every_kind(api: Any) -> None:
@@ -24,23 +20,6 @@ async def test_plain_discovery_leads_to_every_kind(api: Any) -> None:
             if "/" not in resource["name"]:
                 assert (await api("GET", f"{root}/{resource['name']}"))[0] == 200
     assert found == {(kind.api_version, kind.name) for kind in KINDS}
-
-
-@pytest.mark.parametrize("accept", [AGGREGATED, f"{AGGREGATED},application/json"])
-async def test_aggregated_discovery_says_the_same(api: Any, accept: str) -> None:
-    found = set()
-    for path in ("/api", "/apis"):
-        _, listing = await api("GET", path, Accept=accept)
-        assert listing["kind"] == "APIGroupDiscoveryList"
-        for group in listing["items"]:
-            for version in group["versions"]:
-                found |= {(group["metadata"]["name"], r["resource"], r["scope"]) for r in version["resources"]}
-    assert found == {(kind.group, kind.plural, "Namespaced" if kind.namespaced else "Cluster") for kind in KINDS}
-
-
-async def test_aggregated_discovery_only_for_who_prefers_it(api: Any) -> None:
-    for accept in ("", "application/json", "application/json;g=apidiscovery.k8s.io;v=v1;as=APIGroupDiscoveryList"):
-        assert (await api("GET", "/api", Accept=accept))[1]["kind"] == "APIVersions"
 
 
 async def test_one_group(api: Any) -> None:

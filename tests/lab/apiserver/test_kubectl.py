@@ -197,20 +197,6 @@ async def test_api_resources_and_version(kubectl: Kubectl) -> None:
     assert "Server Version: v1.37" in await kubectl("version")
 
 
-async def test_imperative_commands_that_speak_protobuf(kubectl: Kubectl, server: ApiServer) -> None:
-    await kubectl("create", "namespace", "shop")
-    await kubectl("create", "service", "clusterip", "web", "-n", "shop", "--tcp=80:8080", "--tcp=53:dns")
-    await kubectl("create", "service", "nodeport", "door", "-n", "shop", "--tcp=80", "--node-port=30080")
-    await kubectl("create", "service", "clusterip", "bare", "-n", "shop", "--clusterip=None")
-    await kubectl("create", "service", "externalname", "out", "-n", "shop", "--external-name=example.com")
-    specs = {thing["metadata"]["name"]: thing["spec"] for thing in server.objects("Service")}
-    assert [port["targetPort"] for port in specs["web"]["ports"]] == [8080, "dns"]
-    assert specs["web"]["selector"] == {"app": "web"}
-    assert specs["door"]["ports"][0]["nodePort"] == 30080
-    assert specs["bare"]["clusterIP"] == "None"
-    assert specs["out"]["externalName"] == "example.com"
-
-
 async def test_run_expose_and_cordon(kubectl: Kubectl, server: ApiServer) -> None:
     server.load([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}])
     await kubectl("run", "web", "--image=web", "--port=8080", "--labels=app=web")

@@ -185,28 +185,6 @@ async def test_delete_of_a_slice_answers_with_a_status(api: Any, endpoint_slice:
     assert status["details"]["uid"] == made["metadata"]["uid"]
 
 
-async def test_finalizers_hold_an_object_back(api: Any, service: Any) -> None:
-    thing = service()
-    thing["metadata"]["finalizers"] = ["example.com/hold"]
-    await api("POST", SERVICES, thing)
-    await api("DELETE", f"{SERVICES}/web")
-    code, marked = await api("GET", f"{SERVICES}/web")
-    assert (code, "deletionTimestamp" in marked["metadata"]) == (200, True)
-    patch = {"metadata": {"finalizers": None}}
-    assert (await api("PATCH", f"{SERVICES}/web", patch, kind="application/merge-patch+json"))[0] == 200
-    assert (await api("GET", f"{SERVICES}/web"))[0] == 404
-
-
-async def test_delete_a_collection_by_selector(api: Any, server: ApiServer, service: Any) -> None:
-    for name, color in (("a", "red"), ("b", "red"), ("c", "blue")):
-        thing = service(name)
-        thing["metadata"]["labels"] = {"color": color}
-        server.load([thing])
-    code, gone = await api("DELETE", f"{SERVICES}?labelSelector=color%3Dred")
-    assert (code, gone["kind"], len(gone["items"])) == (200, "ServiceList", 2)
-    assert [thing["metadata"]["name"] for thing in server.objects("Service")] == ["c"]
-
-
 async def test_a_deleted_namespace_takes_its_content_along(api: Any, server: ApiServer, service: Any) -> None:
     inside = service()
     inside["metadata"]["namespace"] = "demo"

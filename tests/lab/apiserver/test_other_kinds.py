@@ -1,12 +1,10 @@
-"""Namespaces, Nodes, Pods and Events."""
+"""Namespaces, Nodes and Pods."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-
-from kpng.lab.apiserver import ApiServer
 
 
 async def test_the_namespaces_of_every_cluster(api: Any) -> None:
@@ -57,17 +55,6 @@ async def test_a_node_registers_with_its_status(api: Any) -> None:
 async def test_cluster_wide_kinds_lose_a_namespace(api: Any) -> None:
     _, made = await api("POST", "/api/v1/nodes", {"metadata": {"name": "n", "namespace": "default"}})
     assert "namespace" not in made["metadata"]
-
-
-async def test_events_by_the_object_they_are_about(api: Any, server: ApiServer) -> None:
-    path = "/api/v1/namespaces/default/events"
-    for name in ("a", "b"):
-        about = {"kind": "Service", "name": name, "namespace": "default"}
-        event = {"metadata": {"generateName": "e-"}, "involvedObject": about, "reason": "Test", "type": "Normal"}
-        assert (await api("POST", path, event))[0] == 201
-    _, listing = await api("GET", f"{path}?fieldSelector=involvedObject.name=b,involvedObject.kind=Service")
-    assert [item["involvedObject"]["name"] for item in listing["items"]] == ["b"]
-    assert len(server.objects("Event")) == 2
 
 
 @pytest.mark.parametrize("field", ["labels", "annotations", "finalizers", "ownerReferences"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kpng.lab.apiserver.registry import ENDPOINT_SLICE, EVENT, NAMESPACE, NODE, POD, SERVICE, Kind, Object
+from kpng.lab.apiserver.registry import ENDPOINT_SLICE, NAMESPACE, NODE, POD, SERVICE, Kind, Object
 
 _ROLE = "node-role.kubernetes.io/"
 _NONE, _UNSET = "<none>", "<unset>"
@@ -140,10 +140,6 @@ def _slice_addresses(thing: Object) -> str:
     return _joined(addresses, 3) if addresses else _UNSET
 
 
-def _event_object(event: Object) -> str:
-    return f"{at(event, 'involvedObject.kind').lower()}/{at(event, 'involvedObject.name')}"
-
-
 _NAME = Column("Name", _field("metadata.name"))
 _AGE = Column("Age", lambda thing: age(at(thing, "metadata.creationTimestamp", None)))
 
@@ -192,13 +188,4 @@ COLUMNS: dict[Kind, tuple[Column, ...]] = {
         Column("Endpoints", _slice_addresses),
         _AGE,
     ),
-    EVENT: (
-        Column("Last Seen", lambda thing: age(at(thing, "lastTimestamp", None) or at(thing, "eventTime", None))),
-        Column("Type", _field("type", "")),
-        Column("Reason", _field("reason", "")),
-        Column("Object", _event_object),
-        Column("Message", _field("message", "")),
-        Column("Name", _field("metadata.name"), wide=True),
-    ),
 }
-DEFAULT_COLUMNS = (_NAME, _AGE)

@@ -1,4 +1,4 @@
-"""What the server offers: /version, /api, /apis, both in the plain and in the aggregated form (KEP-3352)."""
+"""What the server offers: /version, /api, /apis."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from kpng.lab.apiserver.registry import KINDS, VERBS, Kind, Object
-from kpng.lab.apiserver.views import media_types
 
 VERSION = {
     "major": "1",
@@ -19,36 +18,21 @@ VERSION = {
     "compiler": "none",
     "platform": "linux/amd64",
 }
-AGGREGATED_TYPE = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _STATUS_VERBS = ("get", "patch", "update")
 
 
-def answer(path: str, accept: str) -> tuple[Object, str] | None:
-    """The document at a discovery path and its content type; None for other paths."""
-    if path in ("/api", "/apis") and _wants_aggregated(accept):
-        return _aggregated(path), AGGREGATED_TYPE
-    document = _documents().get(path)
-    return None if document is None else (document, "application/json")
-
-
-def _wants_aggregated(accept: str) -> bool:
-    for media_type, parameters in media_types(accept):
-        if media_type == "application/json" and parameters.get("as") in (None, "APIGroupDiscoveryList"):
-            return bool(parameters.get("as")) and parameters.get("v") == "v2"
-    return False
-
-
-def _documents() -> dict[str, Object]:
+def answer(path: str) -> Object | None:
+    """The document at a discovery path; None for other paths."""
     groups = [_group(kind) for kind in KINDS if kind.group]
     unique = list({group["name"]: group for group in groups}.values())
-    versions = {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
     documents: dict[str, Object] = {
         "/version": VERSION,
-        "/api": versions,
+        "/api": {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []},
         "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": unique},
     }
     documents |= {f"/apis/{group['name']}": group | {"kind": "APIGroup", "apiVersion": "v1"} for group in unique}
-    return documents | {root: _resource_list(kinds) for root, kinds in by_root().items()}
+    documents |= {root: _resource_list(kinds) for root, kinds in by_root().items()}
+    return documents.get(path)
 
 
 def by_root() -> dict[str, list[Kind]]:
@@ -80,25 +64,3 @@ def _resources(kind: Kind) -> list[Object]:
         return [entry]
     status = {"name": f"{kind.plural}/status", "singularName": "", "namespaced": kind.namespaced}
     return [entry, status | {"kind": kind.name, "verbs": _STATUS_VERBS}]
-
-
-def _aggregated(path: str) -> Object:
-    items = [_aggregated_group(kinds) for root, kinds in by_root().items() if root.startswith(f"{path}/")]
-    head: Object = {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}}
-    return head | {"items": items}
-
-
-def _aggregated_group(kinds: list[Kind]) -> Object:
-    resources = [_aggregated_resource(kind) for kind in kinds]
-    version = {"version": kinds[0].version, "resources": resources, "freshness": "Current"}
-    return {"metadata": {"name": kinds[0].group}, "versions": [version]}
-
-
-def _aggregated_resource(kind: Kind) -> Object:
-    response = {"group": kind.group, "version": kind.version, "kind": kind.name}
-    entry: Object = {"resource": kind.plural, "responseKind": response, "singularResource": kind.name.lower()}
-    entry |= {"scope": "Namespaced" if kind.namespaced else "Cluster", "verbs": VERBS}
-    entry |= {"shortNames": kind.short_names, "categories": kind.categories}
-    if kind.has_status:
-        entry["subresources"] = [{"subresource": "status", "responseKind": response, "verbs": _STATUS_VERBS}]
-    return entry

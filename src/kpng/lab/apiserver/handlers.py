@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from kpng.lab.apiserver import discovery, errors, openapi, patch, protobuf
+from kpng.lab.apiserver import discovery, errors, openapi, patch
 from kpng.lab.apiserver.faults import Faults
 from kpng.lab.apiserver.options import Continue, ListOptions, flag, parse_options
 from kpng.lab.apiserver.registry import BY_PLURAL, NAMESPACE, POD, SERVICE, Key, Kind, Object
@@ -86,7 +86,7 @@ class Handlers:
         self._token = token
         self._watch_list = watch_list
         self._bookmark_seconds = bookmark_seconds
-        self._on_collection = {"GET": self._list, "POST": self._create, "DELETE": self._delete_collection}
+        self._on_collection = {"GET": self._list, "POST": self._create}
         self._on_object = {"GET": self._get, "PUT": self._update, "PATCH": self._patch, "DELETE": self._delete}
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -115,9 +115,8 @@ class Handlers:
         if path.startswith(_HEALTH):
             return web.Response(text="ok")
         if request.method == "GET":
-            if (found := discovery.answer(path, request.headers.get("Accept", ""))) is not None:
-                return _json(found[0], content_type=found[1])
-            if (document := openapi.answer(path)) is not None:
+            document = discovery.answer(path) or openapi.answer(path)
+            if document is not None:
                 return _json(document)
         place = parse_path(path)
         handlers: Mapping[str, Callable[[web.Request, Place], Awaitable[web.StreamResponse]]]
@@ -236,17 +235,6 @@ class Handlers:
             {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
         )
 
-    async def _delete_collection(self, request: web.Request, place: Place) -> web.StreamResponse:
-        if place.kind.namespaced and place.namespace is None:
-            raise errors.method_not_allowed()
-        view, body = _view(request, place.kind), await _body(request, optional=True)
-        options = parse_options(place.kind, place.namespace, request.query, watch_list=self._watch_list)
-        items, _ = self._page(place.kind, options)
-        for stored in items:
-            target = Target(place.kind, place.kind.key(stored.object), dry_run=_dry_run(request))
-            self._resources.delete(target, body)
-        return _raw(view.list(items, {"resourceVersion": str(self._storage.revision)}))
-
 
 def _view(request: web.Request, kind: Kind) -> View:
     return choose_view(request.headers.get("Accept", ""), kind, request.query.get("includeObject", "Metadata"))
@@ -284,8 +272,6 @@ async def _text(request: web.Request) -> Any:
     try:
         if kind in _YAML:
             return yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        if kind == protobuf.MEDIA_TYPE:
-            return protobuf.decode_object(raw)
         if kind.endswith("json") or kind == "application/octet-stream":
             return msgspec.json.decode(raw)
     except (msgspec.DecodeError, yaml.YAMLError) as error:
@@ -299,9 +285,9 @@ def _object(value: Any) -> Object:
     return value
 
 
-def _json(document: Object, code: int = 200, content_type: str = _JSON) -> web.Response:
-    return _raw(msgspec.json.encode(document), code, content_type)
+def _json(document: Object, code: int = 200) -> web.Response:
+    return _raw(msgspec.json.encode(document), code)
 
 
-def _raw(body: bytes, code: int = 200, content_type: str = _JSON) -> web.Response:
-    return web.Response(body=body, status=code, headers={"Content-Type": content_type})
+def _raw(body: bytes, code: int = 200) -> web.Response:
+    return web.Response(body=body, status=code, headers={"Content-Type": _JSON})

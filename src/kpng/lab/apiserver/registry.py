@@ -13,7 +13,7 @@ Object = dict[str, Any]
 Key = tuple[str, str]
 """Namespace ("" for cluster-wide kinds) and name."""
 
-VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+VERBS = ("create", "delete", "get", "list", "patch", "update", "watch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,39 +72,12 @@ COMMON_LISTS: Mapping[str, tuple[str, ...]] = {
     "status.conditions": ("type",),
 }
 
-_CONTAINER_LISTS = {
-    "": ("name",),
-    ".ports": ("containerPort", "protocol"),
-    ".env": ("name",),
-    ".volumeMounts": ("mountPath",),
-}
 _POD_LISTS = {
-    **{f"spec.containers{path}": keys for path, keys in _CONTAINER_LISTS.items()},
-    **{f"spec.initContainers{path}": keys for path, keys in _CONTAINER_LISTS.items()},
-    "spec.volumes": ("name",),
-    "spec.hostAliases": ("ip",),
-    "spec.imagePullSecrets": ("name",),
+    "spec.containers": ("name",),
+    "spec.containers.ports": ("containerPort", "protocol"),
+    "spec.containers.env": ("name",),
     "status.podIPs": ("ip",),
-    "status.hostIPs": ("ip",),
 }
-_POD_FIELDS = (
-    "spec.nodeName",
-    "spec.restartPolicy",
-    "spec.schedulerName",
-    "spec.serviceAccountName",
-    "spec.hostNetwork",
-    "status.phase",
-    "status.podIP",
-    "status.nominatedNodeName",
-)
-_EVENT_FIELDS = (
-    *(f"involvedObject.{field}" for field in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion")),
-    "involvedObject.fieldPath",
-    "reason",
-    "source",
-    "type",
-)
-
 NAMESPACE = Kind("Namespace", "namespaces", namespaced=False, short_names=("ns",), fields=("status.phase",))
 NODE = Kind(
     "Node",
@@ -119,7 +92,7 @@ POD = Kind(
     "pods",
     short_names=("po",),
     categories=("all",),
-    fields=_POD_FIELDS,
+    fields=("spec.nodeName", "status.phase", "status.podIP"),
     drops_status=True,
     lists=_POD_LISTS,
 )
@@ -132,10 +105,9 @@ SERVICE = Kind(
     drops_status=True,
     lists={"spec.ports": ("port", "protocol")},
 )
-EVENT = Kind("Event", "events", short_names=("ev",), fields=_EVENT_FIELDS, has_status=False)
 ENDPOINT_SLICE = Kind("EndpointSlice", "endpointslices", group="discovery.k8s.io", has_status=False)
 
-KINDS = (NAMESPACE, NODE, POD, SERVICE, EVENT, ENDPOINT_SLICE)
+KINDS = (NAMESPACE, NODE, POD, SERVICE, ENDPOINT_SLICE)
 
 BY_PLURAL = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
 BY_NAME = {(kind.api_version, kind.name): kind for kind in KINDS}

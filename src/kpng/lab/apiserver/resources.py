@@ -107,13 +107,13 @@ class Resources:
         return self.update(target, result), False
 
     def delete(self, target: Target, options: Object) -> Stored:
-        """Delete, or only mark: with finalizers, and namespaces, until `finish_namespace`. Raises 404, 409."""
+        """Delete; a namespace is only marked, until `finish_namespace`. Raises 404, 409."""
         kind, stored = target.kind, self.get(target.kind, target.key)
         _check_preconditions(kind, stored, options.get("preconditions") or {})
         if target.dry_run:
             return stored
-        if kind is NAMESPACE or stored.object["metadata"].get("finalizers"):
-            return self._mark_deleted(target, stored)
+        if kind is NAMESPACE:
+            return self._mark_deleted(stored)
         return self.storage.remove(kind, target.key)
 
     def finish_namespace(self, name: str) -> None:
@@ -196,31 +196,26 @@ class Resources:
             raise errors.invalid(kind.qualified, thing["metadata"]["name"], faults, kind.group)
 
     def _replace(self, target: Target, before: Stored, thing: Object) -> Stored:
-        """Store an update: nothing if it changes nothing, a removal if its last finalizer went."""
+        """Store an update, if it changes anything."""
         thing["metadata"]["resourceVersion"] = str(before.revision)
         if patch.same_json(thing, before.object):
             return before
         if _content(thing) != _content(before.object):
             thing["metadata"]["generation"] = before.object["metadata"].get("generation", 0) + 1
-        stored = self._write(target, thing)
-        metadata = thing["metadata"]
-        if metadata.get("deletionTimestamp") and not metadata.get("finalizers") and not target.dry_run:
-            return self.storage.remove(target.kind, target.key)
-        return stored
+        return self._write(target, thing)
 
     def _write(self, target: Target, thing: Object) -> Stored:
         if target.dry_run:
             return Stored(self.storage.revision, thing, msgspec.json.encode(thing))
         return self.storage.write(target.kind, thing)
 
-    def _mark_deleted(self, target: Target, stored: Stored) -> Stored:
+    def _mark_deleted(self, stored: Stored) -> Stored:
         if stored.object["metadata"].get("deletionTimestamp"):
             return stored
         thing = _copy(stored.object)
         thing["metadata"] |= {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": 0}
-        if target.kind is NAMESPACE:
-            thing["status"] = {"phase": "Terminating"}
-        return self.storage.write(target.kind, thing)
+        thing["status"] = {"phase": "Terminating"}
+        return self.storage.write(NAMESPACE, thing)
 
 
 def kind_of(thing: Object) -> Kind:

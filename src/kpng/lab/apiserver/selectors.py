@@ -140,7 +140,7 @@ def field_value(thing: Object, path: str) -> str:
         value = value.get(step) if isinstance(value, dict) else None
     if isinstance(value, bool):
         return str(value).lower()
-    return "false" if path.endswith(("unschedulable", "hostNetwork")) and value is None else str(value or "")
+    return "false" if path == "spec.unschedulable" and value is None else str(value or "")
 
 
 @dataclass(frozen=True)

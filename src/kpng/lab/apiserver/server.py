@@ -23,7 +23,7 @@ _MAX_BODY = 64 << 20
 
 
 class ApiServer:
-    """A Kubernetes API server in memory: Services, EndpointSlices, Nodes, Pods, Namespaces, Events.
+    """A Kubernetes API server in memory: Services, EndpointSlices, Nodes, Pods, Namespaces.
 
     For tests and demos only. All of it runs in the event loop that calls `start`. ``watch_list=False`` refuses
     sendInitialEvents, as servers before 1.32 do. ``history_limit`` is per kind. ``faults`` makes it misbehave.

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from kpng.lab.apiserver import errors
-from kpng.lab.apiserver.columns import COLUMNS, DEFAULT_COLUMNS, Column
+from kpng.lab.apiserver.columns import COLUMNS, Column
 from kpng.lab.apiserver.registry import Kind, Object
 from kpng.lab.apiserver.storage import Stored
 
@@ -61,7 +61,7 @@ class TableView(View):
     def __init__(self, kind: Kind, include: str) -> None:
         super().__init__(kind)
         self.include = include
-        self._columns = COLUMNS.get(kind, DEFAULT_COLUMNS)
+        self._columns = COLUMNS[kind]
         self._header_sent = False
 
     def item(self, stored: Stored) -> bytes:
@@ -69,9 +69,6 @@ class TableView(View):
 
     def list(self, items: Sequence[Stored], metadata: Object) -> bytes:
         return self._table([self._row(stored) for stored in items], metadata)
-
-    def event(self, change: str, stored: Stored) -> bytes:
-        return b'{"type":"%s","object":%s}\n' % (change.encode(), self.item(stored))
 
     def bookmark(self, metadata: Object) -> bytes:
         row = {"cells": ["" for _ in self._columns], "object": {"kind": self.kind.name, "metadata": metadata}}
