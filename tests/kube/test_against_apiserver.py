@@ -148,6 +148,18 @@ async def test_a_restarted_server_that_has_forgotten_its_history(rig: Rig) -> No
     await rig.until(lambda: rig.names() == {"stays", "new"})
 
 
+async def test_a_new_server_at_the_same_address_with_a_shorter_history(rig: Rig) -> None:
+    rig.server.load(service(f"old{number}") for number in range(50))
+    rig.follow()
+    await rig.until(lambda: len(rig.names()) == 50)
+    port = int(rig.server.url.rpartition(":")[2])
+    await rig.server.stop()
+    rig.server = ApiServer()
+    rig.server.load([service("new")])
+    await rig.server.start(port=port)
+    await rig.until(lambda: rig.names() == {"new"})
+
+
 @pytest.mark.parametrize("code", [429, 500, 503])
 async def test_refused_requests_are_tried_again(rig: Rig, code: int) -> None:
     rig.server.load([service("web")])

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,12 +25,15 @@ Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class ScriptedServer:
     """Answers each resource with the next reply of its script; when the script is over, with nothing new.
 
-    ``requests`` holds the query of each request, by resource.
+    ``requests`` holds the query of each request, by resource; ``checks`` the versions of those that only ask
+    whether a version is known, which have a script of their own.
     """
 
     def __init__(self) -> None:
         self.scripts: dict[str, list[Reply]] = {"services": [], "endpointslices": [], "nodes": []}
         self.requests: dict[str, list[dict[str, str]]] = {name: [] for name in self.scripts}
+        self.checks: list[str] = []
+        self.check_script: list[Reply] = []
         self.headers: list[dict[str, str]] = []
         self.url = ""
 
@@ -52,6 +57,9 @@ class ScriptedServer:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         resource = request.match_info["resource"]
+        if request.query.get("limit") == "1":
+            self.checks.append(request.query["resourceVersion"])
+            return await (self.check_script.pop(0) if self.check_script else page())(request)
         self.requests[resource].append(dict(request.query))
         self.headers.append(dict(request.headers))
         script = self.scripts[resource]
@@ -121,9 +129,9 @@ def gone_event() -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def following(server: ScriptedServer, idle_seconds: float = 30.0, **filters: Any) -> AsyncIterator[Store]:
+async def following(server: ScriptedServer, **filters: Any) -> AsyncIterator[Store]:
     store = Store()
-    options = KubeOptions(AccessOptions(server=server.url), Filters(**filters), idle_seconds)
+    options = KubeOptions(AccessOptions(server=server.url), Filters(**filters))
     task = asyncio.create_task(KubeSource(options, ProblemLog()).run(store))
     try:
         yield store
@@ -262,6 +270,7 @@ async def test_a_line_cut_in_the_middle_is_not_used(server: ScriptedServer) -> N
     async with following(server) as store:
         await until(lambda: names(store) == {"b", "c"})
     assert server.requests["services"][1]["resourceVersion"] == "6"
+    assert server.checks == ["6"]
 
 
 async def test_a_watch_that_ends_resumes_where_it_was(server: ScriptedServer) -> None:
@@ -275,13 +284,53 @@ async def test_a_watch_that_ends_resumes_where_it_was(server: ScriptedServer) ->
         await until(lambda: len(server.requests["services"]) == 3)
         assert names(store) == {"a"}
     assert [query.get("resourceVersion") for query in server.requests["services"]] == [None, "44", "45"]
+    assert server.checks == ["44", "45"]
 
 
-async def test_a_silent_connection_is_given_up(server: ScriptedServer) -> None:
+async def test_a_watch_that_never_ends_is_given_up(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kpng.kube.reflector._WATCH_LIST_SECONDS", (0, 0))
+    monkeypatch.setattr("kpng.kube.reflector._GRACE_SECONDS", 0.3)
     server.script("services", watch(event("ADDED", kube_service("a")), bookmark(5, END), hang=True))
     server.script("services", watch(event("ADDED", kube_service("b", 6)), hang=True))
-    async with following(server, idle_seconds=0.2) as store:
+    async with following(server) as store:
         await until(lambda: names(store) == {"a", "b"})
+    assert server.requests["services"][0]["timeoutSeconds"] == "0"
+
+
+@pytest.mark.parametrize("code", [410, 504])
+async def test_a_server_with_another_history_is_listed_again(server: ScriptedServer, code: int) -> None:
+    """A backup of etcd was restored: a watch from our version would wait until that is reached again."""
+    first = watch(event("ADDED", kube_service("a")), event("ADDED", kube_service("b")), bookmark(900, END))
+    server.script("services", first)
+    server.check_script.append(failure(code, "Timeout: Too large resource version: 900, current: 90"))
+    server.script("services", watch(event("ADDED", kube_service("b")), bookmark(90, END), hang=True))
+    async with following(server) as store:
+        await until(lambda: names(store) == {"b"})
+    assert server.checks == ["900"]
+    assert [query.get("resourceVersion") for query in server.requests["services"]] == [None, None]
+
+
+async def test_the_kernel_watches_over_silent_connections(server: ScriptedServer) -> None:
+    async with following(server) as store:
+        await until(lambda: store.snapshot.complete)
+        watches = list(connections_to(server.url))
+        assert len(watches) == 3
+        assert all(alive and idle == 30 for alive, idle in watches)
+
+
+def connections_to(url: str) -> Iterator[tuple[int, int]]:
+    """(SO_KEEPALIVE, TCP_KEEPIDLE) of this process' connections to a server."""
+    port = int(url.rpartition(":")[2])
+    for name in os.listdir("/proc/self/fd"):
+        with (
+            contextlib.suppress(OSError),
+            socket.fromfd(int(name), socket.AF_INET, socket.SOCK_STREAM) as connection,
+        ):
+            if connection.getpeername()[1:2] == (port,):
+                yield (
+                    connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                    connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+                )
 
 
 @pytest.mark.parametrize("code", [429, 500, 502, 503])

@@ -89,7 +89,7 @@ def watching(reflector: Reflector, *names: str, version: int = 5) -> Reflector:
 def test_it_begins_with_a_watch_list(reflector: Reflector) -> None:
     request = reflector.request()
     seconds = int(request.params.pop("timeoutSeconds"))
-    assert 300 <= seconds <= 600
+    assert 120 <= seconds <= 180
     assert request.stream
     assert request.path == "/api/v1/things"
     assert request.params == {
@@ -217,8 +217,55 @@ def test_what_is_no_list_is_an_error(reflector: Reflector, body: bytes) -> None:
 def test_a_watch_resumes_after_passing_trouble(reflector: Reflector, status: int) -> None:
     watching(reflector, "a", version=5)
     reflector.failed(status)
-    assert reflector.phase is Phase.WATCH
+    check(reflector, "5")
     assert reflector.request().params["resourceVersion"] == "5"
+    assert reflector.request().params["watch"] == "true"
+
+
+def check(reflector: Reflector, version: str) -> None:
+    """The server is asked whether it knows the version, and it does."""
+    request = reflector.request()
+    assert not request.stream
+    assert request.params == {"limit": "1", "resourceVersion": version, "resourceVersionMatch": "NotOlderThan"}
+    reflector.page(page_of("whatever"))
+    assert reflector.ended(0.01) == 0
+    assert reflector.phase is Phase.WATCH
+
+
+@pytest.mark.parametrize("status", [0, 429, 503])
+def test_a_check_is_repeated_until_it_is_answered(
+    reflector: Reflector, receiver: RecordingReceiver, status: int
+) -> None:
+    watching(reflector, "a", version=5)
+    receiver.log.clear()
+    for _ in range(3):
+        reflector.failed(status)
+        assert reflector.phase is Phase.CHECK
+    check(reflector, "5")
+    assert receiver.log == []
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 422, 504])
+def test_a_version_that_the_server_does_not_know_begins_anew(
+    reflector: Reflector, receiver: RecordingReceiver, status: int
+) -> None:
+    watching(reflector, "a", "b", version=900)
+    reflector.failed()
+    reflector.failed(status)
+    assert reflector.phase is Phase.WATCH_LIST
+    assert receiver.state == {"a", "b"}
+    watching(reflector, "b", version=20)
+    assert receiver.state == {"b"}
+    assert reflector.request().params["resourceVersion"] == "20"
+
+
+def test_only_a_watch_that_ends_before_its_time_is_followed_by_a_check(reflector: Reflector) -> None:
+    seconds = reflector.request().seconds
+    watching(reflector, "a")
+    assert reflector.ended(seconds) == 0
+    assert reflector.request().stream
+    assert reflector.ended(reflector.request().seconds / 2) == 0
+    assert not reflector.request().stream
 
 
 @pytest.mark.parametrize("status", [400, 404, 410, 504])
@@ -305,7 +352,13 @@ def test_the_servers_wish_is_respected(reflector: Reflector) -> None:
 
 
 def test_a_watch_that_ends_at_once_every_time_is_not_hammered(reflector: Reflector) -> None:
-    watching(reflector, "a")
-    assert [reflector.ended(0.01) > 0 for _ in range(3)] == [True] * 3
-    assert reflector.ended(400) == 0
+    watching(reflector, "a", version=5)
+    waits = []
+    for _ in range(10):
+        reflector.request()
+        waits.append(reflector.ended(0.01))
+        check(reflector, "5")
+    assert all(waits)
+    assert waits[-1] >= 15
+    assert reflector.ended(600) == 0
     assert reflector.phase is Phase.WATCH

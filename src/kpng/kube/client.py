@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,8 +18,8 @@ from .objects import Status
 from .reflector import Request
 
 _CONNECT_SECONDS = 15.0
-_LIST_SECONDS = 120.0
 _RENEW_SECONDS = 10.0
+_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 _status_decoder = msgspec.json.Decoder(Status)
 
 
@@ -33,16 +34,11 @@ class HTTPError(Exception):
 
 
 class KubeClient:
-    """A session with one API server. Use as an async context manager.
+    """A session with one API server. Use as an async context manager."""
 
-    ``idle_seconds``: how long a watch may be silent. API servers send a bookmark about every minute, so a
-    longer silence means that nobody is there any more.
-    """
-
-    def __init__(self, options: AccessOptions, access: Access, idle_seconds: float = 150.0) -> None:
+    def __init__(self, options: AccessOptions, access: Access) -> None:
         self._options = options
         self._access = access
-        self._idle_seconds = idle_seconds
         self._renewed = -_RENEW_SECONDS
         self._renewing = asyncio.Lock()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
@@ -62,14 +58,15 @@ class KubeClient:
 
     async def read(self, request: Request) -> bytes:
         """The whole answer. Raises `HTTPError`, aiohttp.ClientError, TimeoutError."""
-        async with asyncio.timeout(_LIST_SECONDS), self._get(request) as response:
+        async with self._get(request) as response:
             return await response.read()
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The answer's chunks as they come. Raises as `read` does; TimeoutError after too long a silence."""
+        """The answer's chunks as they come. Raises as `read` does."""
         async with self._get(request) as response:
-            yield self._chunks(response)
+            _keep_alive(response)
+            yield response.content.iter_any()
 
     async def renew(self, refused: Access) -> bool:
         """Whether there may be better credentials than the refused ones (a token has expired): they are read
@@ -88,7 +85,7 @@ class KubeClient:
     async def _get(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
         access = self._access
         headers = {"Accept": request.accept, "User-Agent": "kpng", **await access.headers()}
-        async with self._session.get(
+        get = self._session.get(
             access.server + request.path,
             params=request.params,
             headers=headers,
@@ -96,23 +93,27 @@ class KubeClient:
             proxy=access.proxy,
             server_hostname=access.server_hostname,
             allow_redirects=False,
-        ) as response:
+        )
+        async with asyncio.timeout(request.timeout), get as response:
             if response.status != 200:
                 raise await _error(response, access)
             yield response
 
-    async def _chunks(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        while True:
-            async with asyncio.timeout(self._idle_seconds):
-                chunk = await response.content.readany()
-            if not chunk:
-                return
-            yield chunk
 
-
-async def connect(options: AccessOptions, idle_seconds: float = 150.0) -> KubeClient:
+async def connect(options: AccessOptions) -> KubeClient:
     """Make a client; no request is sent yet. Raises `kpng.UserError`."""
-    return KubeClient(options, await load_access(options), idle_seconds)
+    return KubeClient(options, await load_access(options))
+
+
+def _keep_alive(response: aiohttp.ClientResponse) -> None:
+    """Let the kernel find out within a minute that the other end is gone (tcp(7)). Silence says nothing: where
+    nothing changes, not even bookmarks come."""
+    transport = response.connection.transport if response.connection else None
+    connection = transport.get_extra_info("socket") if transport else None
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEP_ALIVE:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _is_loopback(server: str) -> bool:

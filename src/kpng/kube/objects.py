@@ -183,16 +183,9 @@ class AnyObject(Struct, gc=False):
     metadata: Metadata = NO_METADATA
 
 
-class StatusDetails(Struct, gc=False):
-    """``details`` of a Status."""
-
-    retry_after_seconds: int | None = field(name="retryAfterSeconds", default=None)
-
-
 class Status(Struct, gc=False, kw_only=True):
     """What the API server answers instead of an object (meta/v1)."""
 
     code: int | None = None
     reason: str | None = None
     message: str | None = None
-    details: StatusDetails | None = None

@@ -24,8 +24,12 @@ from .resource import Resource
 PAGE_SIZE = 500
 _INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 _WATCH_SECONDS = (300, 600)
+_WATCH_LIST_SECONDS = (120, 180)  # no longer: if the initial events have not ended by then, a list is next
+_LIST_SECONDS = 120
+_GRACE_SECONDS = 30.0
 _DENIED_SECONDS = 10.0
 _SHORT_LIVED_SECONDS = 1.0
+_EARLY_SECONDS = 10
 _TRANSIENT = (0, 401, 403, 408, 429, 500, 502, 503)
 
 _event_decoder = msgspec.json.Decoder(WatchEvent)
@@ -35,12 +39,20 @@ _any_decoder = msgspec.json.Decoder(AnyObject)
 
 
 class Request(Struct, frozen=True):
-    """A GET. ``stream``: the answer is lines for `Reflector.lines`; else it is one body for `Reflector.page`."""
+    """A GET. ``stream``: the answer is lines for `Reflector.lines`; else it is one body for `Reflector.page`.
+
+    ``seconds``: when the answer should have ended. If it has not a while later, nobody is there any more.
+    """
 
     path: str
     params: dict[str, str]
     accept: str
     stream: bool
+    seconds: int = _LIST_SECONDS
+
+    @property
+    def timeout(self) -> float:
+        return self.seconds + _GRACE_SECONDS
 
 
 class Receiver(Protocol):
@@ -66,6 +78,8 @@ class Phase(Enum):
     WATCH_LIST = "watch-list"
     LIST = "list"
     WATCH = "watch"
+    CHECK = "check"
+    """A watch broke off: before it is resumed, does the server know the version that we have?"""
 
 
 class Reflector:
@@ -82,6 +96,7 @@ class Reflector:
         self._chance = chance or random.Random()
         self._backoff = Backoff(self._chance)
         self._version = ""
+        self._seconds = 0  # of the request
         self._continue = ""
         self._paginated = True
         self._watch_list_refused = False
@@ -91,27 +106,38 @@ class Reflector:
 
     def request(self) -> Request:
         """What to ask now."""
-        resource = self._resource
-        params = {"labelSelector": resource.selector} if resource.selector else {}
-        if self.phase is Phase.LIST:
-            params |= self._list_params()
-            return Request(resource.path, params, resource.accept_list, stream=False)
-        params |= {
+        if self.phase in (Phase.LIST, Phase.CHECK):
+            self._seconds = 0
+            params = self._list_params() if self.phase is Phase.LIST else self._check_params()
+            return Request(self._resource.path, params, self._resource.accept_list, stream=False)
+        first = self.phase is Phase.WATCH_LIST
+        self._seconds = self._chance.randint(*(_WATCH_LIST_SECONDS if first else _WATCH_SECONDS))
+        params = self._selector() | {
             "watch": "true",
             "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(self._chance.randint(*_WATCH_SECONDS)),
+            "timeoutSeconds": str(self._seconds),
         }
-        if self.phase is Phase.WATCH_LIST:
+        if first:
             params |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         else:
             params["resourceVersion"] = self._version
-        return Request(resource.path, params, resource.accept_watch, stream=True)
+        return Request(self._resource.path, params, self._resource.accept_watch, True, self._seconds)
+
+    def _selector(self) -> dict[str, str]:
+        return {"labelSelector": self._resource.selector} if self._resource.selector else {}
 
     def _list_params(self) -> dict[str, str]:
-        params = {"limit": str(PAGE_SIZE)} if self._paginated else {}
+        params = self._selector()
+        if self._paginated:
+            params["limit"] = str(PAGE_SIZE)
         if self._continue:
             params["continue"] = self._continue
         return params
+
+    def _check_params(self) -> dict[str, str]:
+        """A list of one object. A server whose history is another, shorter one (a backup of etcd was restored)
+        answers 504 "Too large resource version"; a watch from that version would just be silent."""
+        return {"limit": "1", "resourceVersion": self._version, "resourceVersionMatch": "NotOlderThan"}
 
     # -- answers -----------------------------------------------------------------------------------
 
@@ -121,6 +147,9 @@ class Reflector:
             page = _list_decoder.decode(body)
         except MALFORMED as error:
             raise WatchError(f"the answer is not a list: {error}") from None
+        if self.phase is Phase.CHECK:
+            self.phase = Phase.WATCH
+            return
         for raw in page.items or ():
             self._receiver.set(raw)
         self._continue = page.metadata.continue_token or ""
@@ -140,14 +169,15 @@ class Reflector:
         """The answer ended as it should, after so long. Returns how many seconds to wait."""
         if self.phase is Phase.WATCH_LIST:
             return self._restart(Phase.LIST)
-        if self.phase is Phase.WATCH and seconds < _SHORT_LIVED_SECONDS:
-            return self._backoff.next()
+        if self.phase is Phase.WATCH and seconds < self._seconds - _EARLY_SECONDS:
+            self.phase = Phase.CHECK  # before its time: a server that stops, and may come back as another
+            return self._backoff.next() if seconds < _SHORT_LIVED_SECONDS else 0.0
         return 0.0
 
     def failed(self, status: int = 0, retry_after: float = 0.0) -> float:
         """The request failed: with an HTTP status, or without (0). Returns how many seconds to wait."""
         wait = max(retry_after, _DENIED_SECONDS if status in (401, 403) else 0.0)
-        if self.phase is Phase.WATCH:
+        if self.phase in (Phase.WATCH, Phase.CHECK):
             return self._watch_failed(status, wait)
         if self.phase is Phase.WATCH_LIST:
             self._watch_list_refused |= status in (400, 404, 405, 406, 415, 422)
@@ -199,8 +229,9 @@ class Reflector:
 
     def _watch_failed(self, status: int, wait: float) -> float:
         """Resume where we were, unless the server says that it cannot: 410 Gone (that version is compacted) or
-        any other refusal of just this request (as 504 for a version from before a restore of etcd)."""
+        any other refusal of just this request (as 504 for a version that it has not reached)."""
         if status in _TRANSIENT:
+            self.phase = Phase.CHECK
             return self._backoff.next(wait)
         self._relisting = True
         return self._restart(self._first_phase(), wait)

@@ -30,7 +30,6 @@ class KubeOptions(Struct, frozen=True):
 
     access: AccessOptions = AccessOptions()
     filters: Filters = Filters()
-    idle_seconds: float = 150.0
 
 
 class KubeSource:
@@ -42,7 +41,7 @@ class KubeSource:
 
     async def run(self, store: Store) -> None:
         """Follow until cancelled. Raises `kpng.UserError` where there is no server to follow."""
-        async with await connect(self._options.access, self._options.idle_seconds) as client:
+        async with await connect(self._options.access) as client:
             converter = Converter(self._options.filters, client.server)
             receivers: tuple[Receiver, ...] = (
                 service_intake(store, converter, self._problems),
