@@ -250,8 +250,7 @@ async def test_mutual_tls(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> N
         failure = await failure_of(channel.stream_stream("/test/who")())
         assert failure.code() is grpc.StatusCode.UNAVAILABLE
     await server.close()
-    assert "TLS handshake failed" in caplog.text
-    assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in caplog.text
+    assert "handshake failed: peer did not return a certificate" in caplog.text
 
 
 def read(name: str) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -19,8 +18,6 @@ from kpng.wire.tls import server_context
 
 from .backends import BackendGroup, RunBackend
 from .options import node_name_option
-
-log = logging.getLogger(__name__)
 
 Sink = Callable[[Store], Coroutine[Any, Any, None]]
 """What a sink command returns: takes the store on until cancelled, or until it is done (``--once``)."""
@@ -77,8 +74,7 @@ def to_api(
 
 
 async def _serve(server: ApiServer, listen: str, tls: ssl.SSLContext | None) -> None:
-    address = await server.listen(listen, tls)
-    log.info("serving on %s", address, extra={"event": "serving", "address": address})
+    await server.listen(listen, tls)
     try:
         await asyncio.Event().wait()
     finally:

@@ -13,6 +13,7 @@ from kpng.wire.address import TcpAddress, UnixAddress, bracketed, parse_address
 from kpng.wire.grpc import MAX_MESSAGE_BYTES, GrpcError, GrpcStatus, frame
 from kpng.wire.grpc_stream import GrpcStream
 from kpng.wire.http2 import ErrorCode, Keepalive, encode_block
+from kpng.wire.tls import handshake_fault
 
 from ._connection import ClientConnection
 
@@ -178,14 +179,13 @@ async def _connect_socket(addresses: list[tuple[int, Any]]) -> socket.socket:
 
 def _reason(error: OSError, tls: bool) -> str:
     """Why connecting failed, for people; the classes' own texts hold numbers, or nothing."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or str(error)).lower().replace('_', ' ')}"
+        return handshake_fault(error)
     if error.errno is not None and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
     text = error.strerror or str(error) or "connection closed by the peer"
-    return text + (", which may not accept our certificate" if tls and isinstance(error, ConnectionError) else "")
+    hint = ", which may not accept our certificate" if tls else ", which may expect TLS"
+    return text + (hint if isinstance(error, ConnectionError) else "")
 
 
 def _authority(target: TcpAddress | UnixAddress) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from kpng.wire.address import parse_address
 from kpng.wire.grpc import GrpcError, GrpcStatus
 from kpng.wire.proto import localv1_pb2 as localv1
 
@@ -105,7 +106,7 @@ class _Link:
     """How the link to a server does: tells its ups and downs once each, and paces the attempts."""
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self._address = str(parse_address(address))
         self._up: bool | None = None
         self._attempts = 0
 
@@ -120,7 +121,7 @@ class _Link:
 
     async def lost(self, error: Exception) -> None:
         """Tell it, and wait until the next attempt is due."""
-        reason = str(error) or type(error).__name__
+        reason = (str(error) or type(error).__name__).removeprefix(f"{self._address}: ")
         if self._up:
             log.warning("connection to %s lost: %s", self._address, reason, extra={"event": "disconnected"})
         elif self._up is None:

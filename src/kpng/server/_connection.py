@@ -75,8 +75,6 @@ class ServerConnection(Http2Protocol):
     def lost(self, reason: str) -> None:
         for call in list(self._calls.values()):
             self._drop(call, reason)
-        if self.fault is not None:
-            logger.warning("%s: connection closed: %s", self.peer, self.fault)
         self._on_lost(self)
 
     @staticmethod

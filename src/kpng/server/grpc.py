@@ -8,7 +8,10 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping
 
+from kpng.wire.tls import handshake_fault
+
 from ._call import Handler, Limits, ServerCall
+from ._complaints import Complaints
 from ._connection import ServerConnection
 from ._listen import Listener, allow_descriptors, open_listener
 
@@ -33,6 +36,7 @@ class GrpcServer:
         self._accepting: list[asyncio.Task[None]] = []
         self._connections: set[ServerConnection] = set()
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._complaints = Complaints()
         self._full = False
         self._empty = asyncio.Event()
 
@@ -50,8 +54,9 @@ class GrpcServer:
         listener = open_listener(address)
         self._listeners.append(listener)
         self._accepting.append(asyncio.create_task(self._accept(listener, tls)))
-        logger.info("listening on %s%s", listener.address, " (TLS)" if tls else "")
-        return str(listener.address)
+        bound = str(listener.address)
+        logger.info("serving on %s%s", bound, " (TLS)" if tls else "", extra={"event": "serving", "address": bound})
+        return bound
 
     async def close(self, grace_seconds: float = 1.0) -> None:
         """Stop listening, say GOAWAY, cancel the handlers, and give all that time to reach the clients."""
@@ -117,19 +122,15 @@ class GrpcServer:
             )
         except OSError as error:
             sock.close()
-            level = logging.WARNING if isinstance(error, ssl.SSLError) else logging.INFO
-            logger.log(
-                level,
-                "%s: %s failed: %s",
-                peer,
-                "TLS handshake" if tls else "connection",
-                str(error) or "connection closed by the peer",
-            )
+            reason = handshake_fault(error) if isinstance(error, ssl.SSLError) else str(error)
+            self._complaints.add(peer, f"handshake failed: {reason or 'connection closed by the peer'}")
             return
         if connection.is_open:
             self._connections.add(connection)
 
     def _forget(self, connection: ServerConnection) -> None:
+        if connection.fault is not None:
+            self._complaints.add(connection.peer, f"connection closed: {connection.fault}")
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()

@@ -50,6 +50,15 @@ def client_context(key: str | None, certificate: str | None, ca: str | None) -> 
     return context
 
 
+def handshake_fault(error: ssl.SSLError) -> str:
+    """Why a handshake failed, for people: the class's own text holds numbers."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the peer's certificate is not accepted: {error.verify_message}"
+    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST"):
+        return "the peer does not speak TLS"
+    return (error.reason or str(error)).lower().replace("_", " ")
+
+
 def _prepare(context: ssl.SSLContext) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION

@@ -23,6 +23,7 @@ from .sender import Sender
 from .stream import Buffer, ReceiveWindow, Stream
 
 OUTPUT_BYTES = 256 * 1024
+_TLS_RECORDS = (b"\x15", b"\x16")  # alert, handshake (RFC 8446, section 5.1)
 
 
 class Role(Enum):
@@ -184,7 +185,8 @@ class Connection:
             self.close(error.code, error.reason)
             if self.settled:
                 raise
-            raise Http2Error(error.code, "the peer does not speak HTTP/2") from error
+            spoken = "speaks TLS" if data[:1] in _TLS_RECORDS else "does not speak HTTP/2"
+            raise Http2Error(error.code, f"the peer {spoken}") from error
         events, self._events = self._events, []
         return events
 
