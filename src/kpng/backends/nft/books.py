@@ -161,7 +161,7 @@ class _DraftTable:
                 self._share(name, old, new)
                 continue
             gone = {key: data for key, data in old.items() if new.get(key) != data}
-            come = {key: data for key, data in new.items() if old.get(key) != data}
+            come = {key: data for key, data in new.items() if old.get(key) != data} if old else new
             if gone:
                 self._deleted.setdefault(name, {}).update(gone)
             if come:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 
-from kpng.model import Endpoint, Family, LocalService, PortMapping, Service
+from kpng.model import Family, LocalService, PortMapping, Service
 
 from .fields import pack_address
 from .frontends import Frontend
@@ -84,19 +84,15 @@ def _shared(local: LocalService, family: Family) -> Elements:
 
 def _endpoints(local: LocalService, family: Family, mapping: PortMapping, *, external: bool) -> list[bytes]:
     """Address and port of each endpoint that may be used, in a fixed order, without duplicates."""
-    found: set[bytes] = set()
-    for endpoint in local.endpoints.values():
-        if endpoint.scopes.external if external else endpoint.scopes.internal:
-            port = endpoint.port_for(mapping)
-            if port:
-                _add_addresses(found, endpoint, family, port)
-    return sorted(found)
-
-
-def _add_addresses(found: set[bytes], endpoint: Endpoint, family: Family, port: int) -> None:
-    packed = _PORT.pack(port)
-    for address in endpoint.addresses.family(family):
-        found.add(pack_address(address) + packed)
+    return sorted(
+        {
+            pack_address(address) + _PORT.pack(port)
+            for endpoint in local.endpoints.values()
+            if (endpoint.scopes.external if external else endpoint.scopes.internal)
+            and (port := endpoint.port_for(mapping))
+            for address in endpoint.addresses.family(family)
+        }
+    )
 
 
 def _masquerades(service: Service, frontend: Frontend, options: Options) -> bool:
