@@ -25,6 +25,8 @@ logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every e
 _DEBOUNCE_MILLISECONDS = 100
 _STEP_MILLISECONDS = 20
 _LOOK_AGAIN_SECONDS = 1.0
+_SETTLE_SECONDS = 0.05
+_PATIENT_LOOKS = 10
 _CHUNK = 1 << 20
 
 
@@ -83,9 +85,9 @@ class FileSource:
             log.debug("%s: cannot be watched: %s", folder, error)
 
     async def _reload(self, store: Store, files: InputFiles) -> None:
-        if not await asyncio.to_thread(files.refresh):
+        if not await _look(files):
             return
-        content = files.content()
+        content = await asyncio.to_thread(files.content)
         if content is not None:
             self._use(store, content, files)
         else:
@@ -103,6 +105,17 @@ class FileSource:
             for node in state.nodes.values():
                 tx.set_node(node)
         self._problems.report_all([*content.problems, *(files.troubles() if files else ())])
+
+
+async def _look(files: InputFiles) -> bool:
+    """Whether anything is different; what is just being written is waited for, but not for ever."""
+    changed = await asyncio.to_thread(files.refresh, patient=True)
+    for number in range(1, _PATIENT_LOOKS + 1):
+        if not files.unsettled:
+            break
+        await asyncio.sleep(_SETTLE_SECONDS)
+        changed |= await asyncio.to_thread(files.refresh, patient=number < _PATIENT_LOOKS)
+    return changed
 
 
 def _watched(path: str) -> tuple[str, bool]:

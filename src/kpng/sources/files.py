@@ -17,8 +17,9 @@ from .documents import UnreadableError
 from .manifests import Content, merge, read_content
 
 _SUFFIXES = (".yaml", ".yml", ".json")
-_UNSURE_SECONDS = 0.1
-"""A file changed so lately may change again without its timestamp showing it (ticks are some milliseconds)."""
+_QUIET_SECONDS = 0.1
+"""A file changed so lately may be half-written, and change again without its timestamp showing it (ticks are some
+milliseconds)."""
 
 Signature = tuple[int, int, int]
 """(inode, time of change in nanoseconds, size)."""
@@ -31,6 +32,7 @@ class _Entry(Struct):
     digest: bytes = b""
     content: Content | None = None
     trouble: Problem | None = None
+    missing: bool = False
 
 
 class InputFiles:
@@ -38,6 +40,9 @@ class InputFiles:
 
     A file that is not good keeps what it held when it last was. A file that goes away takes its objects with
     it, but only out of a folder that is still there: a path that vanishes as a whole keeps everything.
+
+    ``unsettled``: the last look found something in the middle of a change. Editors write in place, and take a
+    file away before they put the new one there.
     """
 
     def __init__(self, path: str, filters: Filters) -> None:
@@ -45,6 +50,7 @@ class InputFiles:
         self._filters = filters
         self._entries: dict[Path, _Entry] = {}
         self._looked = False
+        self.unsettled = False
 
     def check(self) -> None:
         """Raise `kpng.UserError` unless there is something that can be read."""
@@ -56,19 +62,29 @@ class InputFiles:
         except OSError as error:
             raise UserError(f"{self._path}: {_why(error)}") from None
 
-    def refresh(self) -> bool:
-        """Look at the files again; whether anything is different from last time (the first time: yes)."""
-        first, self._looked = not self._looked, True
-        return self._refresh() or first
+    def refresh(self, *, patient: bool = False) -> bool:
+        """Look at the files again; whether anything is different from last time (the first time: yes).
 
-    def _refresh(self) -> bool:
+        ``patient``: what is unsettled is left as it was.
+        """
+        first, self._looked, self.unsettled = not self._looked, True, False
+        return self._refresh(patient and not first) or first
+
+    def _refresh(self, patient: bool) -> bool:
         if not self._path.is_dir():
-            return self._refresh_file(self._path)
+            return self._refresh_file(self._path, patient)
         files = list(self._found())
-        gone = self._entries.keys() - files
-        for path in gone:
-            del self._entries[path]
-        return bool(sum([self._refresh_file(path) for path in files])) or bool(gone)
+        changed = [self._refresh_file(path, patient) for path in files]
+        changed += [self._drop(path, patient) for path in self._entries.keys() - files]
+        return any(changed)
+
+    def _drop(self, path: Path, patient: bool) -> bool:
+        """Forget a file that is not there; if patient, at the second look."""
+        if patient and not self._entries[path].missing:
+            self._entries[path].missing = self.unsettled = True
+            return False
+        del self._entries[path]
+        return True
 
     def content(self) -> Content | None:
         """What all files hold together; None while a single file has never been good."""
@@ -90,16 +106,22 @@ class InputFiles:
                 if name.endswith(_SUFFIXES) and not name.startswith(".") and path.is_file():
                     yield path
 
-    def _refresh_file(self, path: Path) -> bool:
+    def _refresh_file(self, path: Path, patient: bool) -> bool:
         entry = self._entries.setdefault(path, _Entry())
+        entry.missing = False
         try:
-            signature = _signature(path)
-            if signature is not None and signature == entry.signature:
+            status = path.stat()
+            signature = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if signature == entry.signature:
+                return False
+            young = abs(time.time() - status.st_mtime) < _QUIET_SECONDS
+            if young and patient:
+                self.unsettled = True
                 return False
             raw = path.read_bytes()
         except OSError as error:
             return self._trouble(entry, path, 0, f"{_why(error)}; what it held last is kept")
-        entry.signature = signature
+        entry.signature = None if young else signature
         digest = hashlib.blake2b(raw).digest()
         if digest == entry.digest and entry.trouble is None:
             return False
@@ -118,13 +140,6 @@ class InputFiles:
     def _trouble(self, entry: _Entry, path: Path, line: int, message: str) -> bool:
         before, entry.trouble = entry.trouble, Problem(f"{path}:{line}" if line else str(path), "", message)
         return before != entry.trouble
-
-
-def _signature(path: Path) -> Signature | None:
-    """None if it is too young to be told from a later one."""
-    status = path.stat()
-    young = time.time() - status.st_mtime < _UNSURE_SECONDS
-    return None if young else (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _why(error: OSError) -> str:
