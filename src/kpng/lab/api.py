@@ -49,7 +49,9 @@ class Api:
         try:
             answer = await self._prober.exchange(self._host, self._port, head.encode() + data)
         except (OSError, TimeoutError) as error:
-            raise LabError(f"the lab's API server did not answer {method} {path}: {error or 'timeout'}") from None
+            raise LabError(
+                f"the lab's API server did not answer {method} {path}: {str(error) or 'timeout'}"
+            ) from None
         status, _, content = answer.partition(b"\r\n\r\n")
         words = status.split(maxsplit=2)
         if len(words) < 2 or not words[1].startswith(b"2"):

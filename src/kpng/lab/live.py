@@ -129,7 +129,7 @@ async def _converse(cluster: Cluster, pod: PodPlan) -> Conversation:
         try:
             talk = await cluster.probers[CALLER].open(target)
         except (OSError, TimeoutError, ValueError) as error:
-            raise LabError(f"no connection to {target}: {error or 'timeout'}") from None
+            raise LabError(f"no connection to {target}: {str(error) or 'timeout'}") from None
         if talk.pod == pod.name:
             return talk
         talk.close()

@@ -61,7 +61,7 @@ async def run_lab(options: LabOptions) -> int:
             _print(outcomes, options, time.monotonic() - started)
             return 0 if all(outcome.passed for outcome in outcomes) else 1
         except (LabError, CommandError, TimeoutError) as error:
-            print(f"kpng lab: {error or f'not done within {RUN_SECONDS:g} s'}", file=sys.stderr, flush=True)
+            print(f"kpng lab: {str(error) or f'not done within {RUN_SECONDS:g} s'}", file=sys.stderr, flush=True)
             return 1
         finally:
             if keep:
