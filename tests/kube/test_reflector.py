@@ -347,6 +347,14 @@ def test_refusals_are_retried_at_leisure(reflector: Reflector, status: int) -> N
     assert reflector.failed(status) >= 5
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_may_not_watch_need_not_try_to_list(reflector: Reflector, status: int) -> None:
+    """Else the two refusals, which differ in their words, would be told again and again."""
+    for _ in range(3):
+        reflector.failed(status)
+        assert reflector.phase is Phase.WATCH_LIST
+
+
 def test_the_servers_wish_is_respected(reflector: Reflector) -> None:
     assert reflector.failed(429, retry_after=20) >= 10
 

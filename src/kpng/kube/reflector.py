@@ -27,10 +27,11 @@ _WATCH_SECONDS = (300, 600)
 _WATCH_LIST_SECONDS = (120, 180)  # no longer: if the initial events have not ended by then, a list is next
 _LIST_SECONDS = 120
 _GRACE_SECONDS = 30.0
+_DENIED = (401, 403)
 _DENIED_SECONDS = 10.0
 _SHORT_LIVED_SECONDS = 1.0
 _EARLY_SECONDS = 10
-_TRANSIENT = (0, 401, 403, 408, 429, 500, 502, 503)
+_TRANSIENT = (0, *_DENIED, 408, 429, 500, 502, 503)
 
 _event_decoder = msgspec.json.Decoder(WatchEvent)
 _list_decoder = msgspec.json.Decoder(ObjectList)
@@ -176,12 +177,12 @@ class Reflector:
 
     def failed(self, status: int = 0, retry_after: float = 0.0) -> float:
         """The request failed: with an HTTP status, or without (0). Returns how many seconds to wait."""
-        wait = max(retry_after, _DENIED_SECONDS if status in (401, 403) else 0.0)
+        wait = max(retry_after, _DENIED_SECONDS if status in _DENIED else 0.0)
         if self.phase in (Phase.WATCH, Phase.CHECK):
             return self._watch_failed(status, wait)
         if self.phase is Phase.WATCH_LIST:
             self._watch_list_refused |= status in (400, 404, 405, 406, 415, 422)
-            return self._restart(Phase.LIST, wait)
+            return self._restart(self.phase if status in _DENIED else Phase.LIST, wait)
         if status == 410:  # the continue token has expired: next time all in one piece
             self._paginated = False
             return self._restart(Phase.LIST, wait)
