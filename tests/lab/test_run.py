@@ -101,8 +101,16 @@ class TestWholeLab:
         assert "kept running" in err
         assert "Traceback" not in err
 
-    @pytest.mark.parametrize("moment", ["network:", "API server:", "pods:", "sending traffic", "changing"])
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize(
+        ("moment", "number"),
+        [
+            ("network:", signal.SIGINT),
+            ("API server:", signal.SIGTERM),
+            ("pods:", signal.SIGINT),
+            ("sending traffic", signal.SIGTERM),
+            ("changing", signal.SIGINT),
+        ],
+    )
     def test_a_signal_ends_it_within_two_seconds(self, lab_name: str, moment: str, number: signal.Signals) -> None:
         process = kpng_lab(lab_name)
         wait_for_progress(process, moment)
