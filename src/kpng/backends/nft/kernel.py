@@ -88,7 +88,8 @@ class Kernel:
         """Work out everything anew; leave it if it is there, else replace what is."""
         books = Books(self._layouts)
         draft = books.draft({**self.books.services, **services}, fresh=True)
-        adopted = self._first and self._holds(draft)
+        first, self._first = self._first, False  # adoption that fails is not tried again
+        adopted = first and self._holds(draft)
         if not adopted:
             self._replace(draft)
         books.take(draft)
@@ -96,7 +97,7 @@ class Kernel:
             for family in FAMILIES:
                 books.adopt_classes(family, self._classes(family))
         self.books = books
-        self.known, self._first, self._owning = True, False, not adopted
+        self.known, self._owning = True, not adopted
         return draft, adopted
 
     def _holds(self, draft: Draft) -> bool:
