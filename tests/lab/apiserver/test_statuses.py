@@ -102,7 +102,8 @@ CASES: list[tuple[str, str, Any, dict[str, Any]]] = [
             422,
             "Invalid",
             'Service "bad" is invalid: [spec.ports[0].port: Invalid value: 0: must be between 1 and 65535,'
-            ' inclusive, spec.ports[0].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"]',
+            " inclusive,"
+            ' spec.ports[0].protocol: Unsupported value: "ICMP": supported values: "SCTP", "TCP", "UDP"]',
             name="bad",
             kind="Service",
             causes=[
