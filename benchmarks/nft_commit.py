@@ -2,9 +2,9 @@
 
     python -m benchmarks.nft_commit --services 10000 --endpoints 10 --json FILE
 
-Needs root; works in a network namespace of its own. kube-proxy's layout is a reproduction of its rules (a chain for
-each service port, an anonymous map in each), loaded in one transaction; its cost grows with the square of the
-number of services, so ``--peer-services`` can be smaller. Figures are of this machine and this run: what counts
+Needs root; works in a network namespace of its own. kube-proxy's layout is a reproduction of its rules (in 1.36
+a chain for each service port, an anonymous map in each; ``--peer-layout`` has the one before), loaded in one transaction;
+its cost grows with the square of the number of services, so ``--peer-services`` can be smaller. Figures are of this machine and this run: what counts
 are the ratios.
 """
 
@@ -72,7 +72,7 @@ class Clock:
         self.seconds = 0.0
         self.bytes = 0
         self._commit = connection.commit
-        connection.commit = self  # type: ignore[method-assign, assignment]
+        connection.commit = self  # type: ignore[method-assign]
 
     def __call__(self, parts: Sequence[bytes]) -> None:
         start = time.perf_counter()
@@ -215,17 +215,36 @@ def peer_chain(key: ServiceKey) -> str:
     return f"service-ABCDEFGH-{key.namespace}/{key.name}/tcp/http"
 
 
-def peer_rule(local: LocalService) -> str:
+Chains = dict[str, str]
+"""The text of the one rule of each chain, by the chain's name."""
+
+
+def chains_with_map(local: LocalService) -> Chains:
+    """As kube-proxy 1.36 writes them: a chain for each service port, with a map of the endpoints."""
     slots = (f"{index} : {found.addresses.v4[0]} . 8080" for index, found in enumerate(local.endpoints.values()))
-    count = len(local.endpoints)
-    return f"meta l4proto tcp dnat ip addr . port to numgen random mod {count} map {{ {', '.join(slots)} }}"
+    to = f"numgen random mod {len(local.endpoints)} map {{ {', '.join(slots)} }}"
+    return {peer_chain(local.service.key): f"meta l4proto tcp dnat ip addr . port to {to}"}
 
 
-def peer_ruleset(state: State) -> Iterator[str]:
+def chains_of_endpoints(local: LocalService) -> Chains:
+    """As earlier versions wrote them: a chain for each endpoint too."""
+    chain = peer_chain(local.service.key)
+    addresses = [found.addresses.v4[0] for found in local.endpoints.values()]
+    chains = {f"endpoint-{chain}__{a}/8080": f"meta l4proto tcp dnat to {a}:8080" for a in addresses}
+    slots = (f"{index} : goto {name}" for index, name in enumerate(chains))
+    return {**chains, chain: f"numgen random mod {len(addresses)} vmap {{ {', '.join(slots)} }}"}
+
+
+PEER_LAYOUTS = {"1.36": chains_with_map, "endpoint-chains": chains_of_endpoints}
+PeerLayout = Callable[[LocalService], Chains]
+
+
+def peer_ruleset(state: State, layout: PeerLayout) -> Iterator[str]:
     yield PEER_FIXED
     yield "table ip peer {\n"
-    for key, local in state.items():
-        yield f"  chain {peer_chain(key)} {{ {peer_rule(local)}; }}\n"
+    for local in state.values():
+        for name, rule in layout(local).items():
+            yield f"  chain {name} {{ {rule}; }}\n"
     yield "}\n"
     for key, local in state.items():
         vip = local.service.cluster_ips.v4[0]
@@ -233,9 +252,14 @@ def peer_ruleset(state: State) -> Iterator[str]:
         yield f"add element ip peer service-ips {{ {vip} . tcp . 80 : goto {peer_chain(key)} }}\n"
 
 
-def peer_change(local: LocalService) -> str:
-    chain = peer_chain(local.service.key)
-    return f"flush chain ip peer {chain}\nadd rule ip peer {chain} {peer_rule(local)}\n"
+def peer_change(before: Chains, after: Chains) -> Iterator[str]:
+    for name, rule in after.items():
+        if name not in before:
+            yield f"add chain ip peer {name}\n"
+        if before.get(name) != rule:
+            yield f"flush chain ip peer {name}\nadd rule ip peer {name} {rule}\n"
+    for name in before.keys() - after.keys():
+        yield f"flush chain ip peer {name}\ndelete chain ip peer {name}\n"
 
 
 def nft(namespace: Namespace, text: str, what: str) -> float:
@@ -255,13 +279,15 @@ def nft(namespace: Namespace, text: str, what: str) -> float:
     return time.perf_counter() - start
 
 
-def measure_peer(namespace: Namespace, services: int, endpoints: int, changes: int) -> Figures:
+def measure_peer(namespace: Namespace, layout: PeerLayout, services: int, endpoints: int, changes: int) -> Figures:
     state = cluster(services, endpoints)
-    load = nft(namespace, "".join(peer_ruleset(state)), f"kube-proxy's layout, {services} services")
+    text = "".join(peer_ruleset(state, layout))
+    load = nft(namespace, text, f"kube-proxy's layout, {services} services")
     keys = random.Random(2).sample(list(state), min(changes, len(state)))
-    totals = [
-        nft(namespace, peer_change(_replaced(state[key], number)), "change") for number, key in enumerate(keys)
-    ]
+    totals = []
+    for number, key in enumerate(keys):
+        change = peer_change(layout(state[key]), layout(_replaced(state[key], number)))
+        totals.append(nft(namespace, "".join(change), "change"))
     return {"load_seconds": load, "replace_p50_ms": statistics.median(totals) * 1e3}
 
 
@@ -280,15 +306,19 @@ def main() -> None:
     parser.add_argument("--endpoints", type=int, default=10)
     parser.add_argument("--changes", type=int, default=200, help="how many single changes to time")
     parser.add_argument("--peer-services", type=int, help="kube-proxy's layout with so many; 0: not at all")
+    parser.add_argument(
+        "--peer-layout", choices=PEER_LAYOUTS, default="1.36", help="of kube-proxy 1.36, or of earlier versions"
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     given = parser.parse_args()
     peer_services = given.services if given.peer_services is None else given.peer_services
     with Namespace(f"kpt-bench-{os.getpid()}") as namespace, namespace.executor() as inside:
         ours = inside.submit(asyncio.run, measure_ours(given.services, given.endpoints, given.changes)).result()
-        peer = measure_peer(namespace, peer_services, given.endpoints, 5) if peer_services else None
+        layout = PEER_LAYOUTS[given.peer_layout]
+        peer = measure_peer(namespace, layout, peer_services, given.endpoints, 5) if peer_services else None
     show(ours, peer, peer_services)
     if given.json:
-        params = {"services": given.services, "endpoints": given.endpoints, "peer_services": peer_services}
+        params = {name: value for name, value in vars(given).items() if name != "json"}
         figures = {"kpng": ours, "kube_proxy_layout": peer}
         given.json.write_text(json.dumps({"name": "nft_commit", "params": params, "figures": figures}, indent=2))
 
