@@ -93,7 +93,7 @@ class Follower:
 
     async def _failed(self, error: Exception) -> float:
         status = error.status if isinstance(error, HTTPError | WatchError) else 0
-        text = str(error) or type(error).__name__
+        text = _text(error)
         if isinstance(error, HTTPError) and status == 401 and await self._renew(error):
             return self._reflector.failed()
         seconds = self._reflector.failed(status, error.retry_after if isinstance(error, HTTPError) else 0.0)
@@ -116,3 +116,11 @@ class Follower:
         if self._trouble:
             log.info("%s at %s: working again", self._name, self._client.server)
             self._trouble = ""
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):  # its own text shows the address of our TLS context
+        return f"cannot connect: {error.os_error.strerror or error.os_error}"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
