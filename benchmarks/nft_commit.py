@@ -2,10 +2,10 @@
 
     python -m benchmarks.nft_commit --services 10000 --endpoints 10 --json FILE
 
-Needs root; works in a network namespace of its own. kube-proxy's layout is a reproduction of its rules (in 1.36
-a chain for each service port, an anonymous map in each; ``--peer-layout`` has the one before), loaded in one transaction;
-its cost grows with the square of the number of services, so ``--peer-services`` can be smaller. Figures are of this machine and this run: what counts
-are the ratios.
+Needs root; works in a network namespace of its own. kube-proxy's layout is a reproduction of its rules (in 1.36 a
+chain for each service port, an anonymous map in each; ``--peer-layout`` has the one before), loaded in one
+transaction; its cost grows with the square of the number of services, so ``--peer-services`` can be smaller.
+Figures are of this machine and this run: what counts are the ratios.
 """
 
 from __future__ import annotations
