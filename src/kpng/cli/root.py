@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import sys
 from importlib import import_module
@@ -94,8 +95,18 @@ def cleanup(backend: str) -> None:
         raise UserMistake(str(error)) from None
 
 
+def _open_standard_files() -> None:
+    """Where one is closed (``>&-``), its number would go to the next socket, and libuv aborts on such a one."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+
+
 def main() -> None:
     """Entry point of the command."""
+    _open_standard_files()
     try:
         root(prog_name="kpng")
     except UserError as error:
