@@ -118,16 +118,16 @@ class NetfilterSocket:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
-        self._enlarge(SO_SNDBUFFORCE, (1 << 30) - 1)  # the kernel doubles it, and it is only a limit
-        self._enlarge(SO_RCVBUFFORCE, 8 << 20)
+        self._enlarge(SO_SNDBUFFORCE, socket.SO_SNDBUF, (1 << 30) - 1)  # the kernel doubles it; only a limit
+        self._enlarge(SO_RCVBUFFORCE, socket.SO_RCVBUF, 8 << 20)
         self._socket.bind((0, 0))
 
-    def _enlarge(self, option: int, size: int) -> None:
+    def _enlarge(self, forced: int, allowed: int, size: int) -> None:
         """A transaction must be one datagram, whatever its size (nfnetlink_rcv_batch)."""
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, option, size)
+            self._socket.setsockopt(socket.SOL_SOCKET, forced, size)
         except PermissionError:
-            self._socket.setsockopt(socket.SOL_SOCKET, option - 25, size)  # SO_SNDBUF, SO_RCVBUF
+            self._socket.setsockopt(socket.SOL_SOCKET, allowed, size)
 
     def close(self) -> None:
         """Waits for what another thread has sent to be answered."""

@@ -66,14 +66,14 @@ class DumpedElement:
         found = attribute_map(payload)
         data = attribute_map(found.get(_DATA, b""))
         verdict = attribute_map(data.get(2, b""))
-        comment = attribute_map_of_userdata(found.get(_USERDATA, b"")).get(0, b"")
+        comment = userdata_map(found.get(_USERDATA, b"")).get(0, b"")
         self.key = attribute_map(found[_KEY])[_VALUE]
         self.data = data.get(_VALUE, b"")
         self.chain = verdict.get(2, b"").rstrip(b"\0").decode()
         self.comment = comment.rstrip(b"\0").decode(errors="replace")
 
 
-def attribute_map_of_userdata(userdata: bytes) -> dict[int, bytes]:
+def userdata_map(userdata: bytes) -> dict[int, bytes]:
     """Read user data: type and length in one byte each, then the value."""
     found = {}
     position = 0
