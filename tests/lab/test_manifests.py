@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from kpng.lab.apiserver import ApiServer
 from kpng.lab.manifests import all_objects, endpoint, slice_object, write
 from kpng.lab.services import SERVICE_PORTS, SERVICES
 from kpng.lab.topology import Topology, plan
@@ -67,6 +68,21 @@ def test_node_ports_are_given_only_to_services_that_have_them(topology: Topology
     for service in all_objects(topology)["services"]:
         given = ["nodePort" in port for port in service["spec"]["ports"]]
         assert all(given) if service["spec"]["type"] != "ClusterIP" else not any(given)
+
+
+def test_nothing_is_left_to_the_api_server_to_pick(topology: Topology) -> None:
+    """A number picked at random could be one that a later manifest asks for: the lab would fail now and then."""
+    specs = [item["spec"] for item in all_objects(topology)["services"]]
+    numbers = [port["nodePort"] for spec in specs for port in spec["ports"] if "nodePort" in port]
+    numbers += [spec["healthCheckNodePort"] for spec in specs if "healthCheckNodePort" in spec]
+    assert len(numbers) == len(set(numbers)) == 4 * len(SERVICE_PORTS) + 1
+    addresses = [address for spec in specs for address in spec["clusterIPs"]]
+    assert len(addresses) == len(set(addresses)) == 2 * len(SERVICES)
+    server = ApiServer()
+    for objects in all_objects(topology).values():
+        server.load(objects)
+    for stored, given in zip(server.objects("Service"), all_objects(topology)["services"], strict=True):
+        assert {field: stored["spec"][field] for field in given["spec"]} == given["spec"]
 
 
 def test_what_sets_services_apart() -> None:

@@ -10,7 +10,7 @@ import pytest
 from kpng.lab import live, traffic
 from kpng.lab.cluster import Cluster
 from kpng.lab.outcome import Outcome
-from kpng.lab.services import SERVICES, SHOP, STICKY, WEB, WEB_LOCAL, WEB_NEAR, ZONAL, ServicePlan
+from kpng.lab.services import EMPTY, SERVICES, SHOP, STICKY, WEB, WEB_LOCAL, WEB_NEAR, ZONAL, ServicePlan
 from kpng.lab.state import directory
 from kpng.lab.topology import PodPlan, Topology, plan
 
@@ -72,8 +72,10 @@ async def cluster(lab_name: str) -> AsyncIterator[Cluster]:
 
 
 def program(cluster: Cluster, text: str) -> None:
+    """Replace what the nodes were told before."""
+    fresh = "".join(f"table ip {table} {{}}\ndelete table ip {table}\n" for table in ("wrong", "empty"))
     for node in cluster.topology.nodes:
-        cluster.machines[node.name].run("nft", "-f", "-", stdin=text)
+        cluster.machines[node.name].run("nft", "-f", "-", stdin=fresh + text)
 
 
 async def failed(cluster: Cluster, wanted: Callable[[str], bool]) -> set[str]:
@@ -122,6 +124,39 @@ async def test_a_proxy_that_uses_one_endpoint_only(cluster: Cluster) -> None:
     assert {"cluster IP from a node", "cluster IP, UDP", "load-balancer IP", "external IP"} <= wrong
     assert "session affinity, many clients" in wrong
     assert "session affinity, one client" not in wrong
+
+
+REJECT_EMPTY = "reject with icmp port-unreachable"
+
+
+def filtering(topology: Topology, verdict: str) -> str:
+    """What becomes of traffic to services without endpoints, beside a proxy that forwards the rest."""
+    addresses = f"{EMPTY.cluster_ips.ipv4}, {WEB_NEAR.cluster_ips.ipv4}"
+    rule = f"ip daddr {{ {addresses} }} {verdict};"
+    hooks = "".join(
+        f"chain {hook} {{ type filter hook {hook} priority filter; {rule} }}\n" for hook in ("forward", "output")
+    )
+    forwarded = [line for line in everywhere(topology) if WEB_NEAR.cluster_ips.ipv4 not in line]
+    return ruleset(forwarded, MASQUERADE_ALL) + f"\ntable ip empty {{ {hooks} }}"
+
+
+REFUSALS = {"no endpoints: refused at once", "no endpoints, UDP", "no endpoints, from a node"}
+SILENCE = "internal policy Local, none here"
+VERDICTS: list[tuple[str, set[str], set[str]]] = [  # verdict, titles that must fail, titles that must pass
+    (REJECT_EMPTY, {SILENCE}, REFUSALS),
+    ("drop", REFUSALS, {SILENCE}),
+    ("reject with icmp net-unreachable", {"no endpoints: refused at once", "no endpoints, UDP"}, set()),
+    ("reject with icmp admin-prohibited", {"no endpoints: refused at once", "no endpoints, UDP"}, set()),
+]
+
+
+async def test_proxies_that_confuse_refusal_and_silence(cluster: Cluster) -> None:
+    """Without endpoints: "port unreachable", nothing else; none here under policy Local: not a word (KEP-2086)."""
+    for verdict, fail, pass_ in VERDICTS:
+        program(cluster, filtering(cluster.topology, verdict))
+        found = await failed(cluster, lambda title: title in {*REFUSALS, SILENCE})
+        assert fail <= found, verdict
+        assert not pass_ & found, verdict
 
 
 async def live_outcomes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> dict[str, Outcome]:

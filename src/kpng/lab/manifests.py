@@ -102,6 +102,8 @@ def service_object(service: ServicePlan) -> Object:
         spec["selector"] = {"app": service.app}
     if service.type != "ClusterIP":
         spec["externalTrafficPolicy"] = service.external_policy
+    if service.health_check_port:
+        spec["healthCheckNodePort"] = service.health_check_port
     if service.external_ips:
         spec["externalIPs"] = list(service.external_ips.both)
     if service.zone_hints:

@@ -32,6 +32,12 @@ class ServicePlan:
         return tuple(ip for ips in (self.load_balancer, self.external_ips) if ips for ip in ips.both)
 
     @property
+    def health_check_port(self) -> int:
+        """Given here, since one that the API server picked could be the node port of a service to come."""
+        needed = self.load_balancer and self.external_policy == "Local"
+        return self.node_port + len(SERVICE_PORTS) if needed else 0
+
+    @property
     def type(self) -> str:
         if self.load_balancer:
             return "LoadBalancer"

@@ -108,3 +108,24 @@ def test_deleting_all_frees_all(steps: list[tuple[str, dict[str, Any] | None]]) 
     for index in range(6):
         server.load([service(f"s{index}", everything | {"ports": [{"port": 1}]})])
     assert len(held(server)) == 6 * 4
+
+
+def test_numbers_of_the_lower_band_are_picked_last() -> None:
+    """So that who asks for a number of that band by name gets it (KEP-3668: 30000 to 30085 by default)."""
+    server = ApiServer(node_ports=range(30000, 30032))
+    ports = [{"name": f"p{number}", "port": number} for number in range(1, 17)]
+    server.load([service("a", {"type": "NodePort", "ports": ports})])
+    assert sorted(key[1] for key in held(server) if isinstance(key, tuple)) == list(range(30016, 30032))
+    fixed = [{"port": 1, "nodePort": 30000}]
+    server.load([service("b", {"type": "NodePort", "ports": fixed})])
+    server.load([service("c", {"type": "NodePort", "ports": ports[:15]})])
+    taken = sorted(key[1] for key in held(server) if isinstance(key, tuple))
+    assert taken == list(range(30000, 30032))
+
+
+def test_addresses_below_256_are_picked_last() -> None:
+    for _ in range(20):
+        server = ApiServer()
+        server.load([service("a", {"type": "ClusterIP", "ports": [{"port": 1}]})])
+        (address,) = server.objects("Service")[0]["spec"]["clusterIPs"]
+        assert int(ip_address(address)) - int(ip_address("10.96.0.0")) >= 256

@@ -169,9 +169,11 @@ class ServiceAllocator:
         return []
 
     def _free_port(self, protocol: str, mine: set[tuple[str, int]]) -> int:
-        start = random.randrange(len(self.node_ports))
-        for step in range(len(self.node_ports)):
-            number = self.node_ports[(start + step) % len(self.node_ports)]
+        size = len(self.node_ports)
+        band = min(max(16, size // 32), 128) if size > 16 else 0  # left to those who ask by number (KEP-3668)
+        start = random.randrange(band, size)
+        for index in (*range(start, size), *range(band, start), *range(band)):
+            number: int = self.node_ports[index]
             if (protocol, number) not in self._ports and (protocol, number) not in mine:
                 return number
         raise errors.ApiError(500, "InternalError", "failed to allocate a nodePort: range is full")
