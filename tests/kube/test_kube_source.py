@@ -361,6 +361,40 @@ async def test_refusals_are_told_once_and_clearly(server: ScriptedServer, caplog
     assert len(server.requests["nodes"]) == 1
 
 
+async def test_a_connection_that_breaks_off_is_told_in_plain_words(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script("services", watch(bookmark(5, END), cut=True))
+    async with following(server):
+        await until(lambda: caplog.records)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"services at {server.url}: the connection broke off; trying again in ")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_refused_connection_is_told_in_plain_words(scheme: str, caplog: pytest.LogCaptureFixture) -> None:
+    server = ScriptedServer()
+    async with server.serving():
+        server.url = server.url.replace("http", scheme)
+    async with following(server):
+        await until(lambda: len(caplog.records) == 3)
+    address = f"127.0.0.1:{server.url.rpartition(':')[2]}"
+    for record in caplog.records:
+        said = record.getMessage().partition(" at ")[2]
+        assert said.startswith(f"{scheme}://{address}: cannot connect: Connect call failed (")
+
+
+async def test_an_answer_that_takes_too_long_is_told_in_plain_words(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kpng.kube.reflector._WATCH_LIST_SECONDS", (0, 0))
+    monkeypatch.setattr("kpng.kube.reflector._GRACE_SECONDS", 0.1)
+    server.script("services", watch(hang=True), failure(500))
+    async with following(server):
+        await until(lambda: any("services" in record.getMessage() for record in caplog.records))
+    assert any(": no answer in time; trying again in " in record.getMessage() for record in caplog.records)
+
+
 async def test_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     server = ScriptedServer()

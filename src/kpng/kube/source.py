@@ -119,8 +119,11 @@ class Follower:
 
 
 def _text(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):  # its own text shows the address of our TLS context
+    """One line for people, where aiohttp's own shows our objects or its insides."""
+    if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect: {error.os_error.strerror or error.os_error}"
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the connection broke off"
     return str(error) or type(error).__name__
