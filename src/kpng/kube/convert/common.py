@@ -8,11 +8,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kpng.kube.objects import Metadata
-from kpng.model import InvalidObjectError, Problem, Protocol, parse_address
+from kpng.model import Family, InvalidObjectError, Problem, Protocol, parse_address
 
 T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+FAMILY_NAMES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
+"""As ``spec.ipFamilies`` and ``addressType`` spell them."""
+
 _PROTOCOLS = {"TCP": Protocol.TCP, "UDP": Protocol.UDP, "SCTP": Protocol.SCTP}
 
 

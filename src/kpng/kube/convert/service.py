@@ -8,10 +8,9 @@ from kpng.kube.objects import Service as KubeService
 from kpng.kube.objects import ServicePort, ServiceSpec
 from kpng.model import Family, IPSet, PortMapping, Protocol, Service, family_of, parse_cidr
 
-from .common import Faults, check_service_address
+from .common import FAMILY_NAMES, Faults, check_service_address
 
 _TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
-_FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 _DEFAULT_AFFINITY_SECONDS = 10800
 _MAX_AFFINITY_SECONDS = 86400
 
@@ -78,7 +77,7 @@ def _cluster_ips(spec: ServiceSpec, faults: Faults) -> IPSet:
 
 
 def _family_at(families: list[str], index: int) -> Family | None:
-    return _FAMILIES.get(families[index]) if index < len(families) else None
+    return FAMILY_NAMES.get(families[index]) if index < len(families) else None
 
 
 def _addresses(texts: list[str] | tuple[str, ...], field: str, faults: Faults) -> Iterator[str]:

@@ -20,10 +20,9 @@ from kpng.model import (
     family_of,
 )
 
-from .common import Faults, is_name
+from .common import FAMILY_NAMES, Faults, is_name
 from .filters import SERVICE_NAME_LABEL
 
-_FAMILIES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 _NO_CONDITIONS = EndpointConditions()
 _NO_HINTS = EndpointHints()
 
@@ -51,7 +50,7 @@ def slice_source(kube: EndpointSlice, faults: Faults) -> NamedSource | None:
         return None
     if kube.address_type == "FQDN":
         return None
-    family = _FAMILIES.get(kube.address_type or "")
+    family = FAMILY_NAMES.get(kube.address_type or "")
     if family is None:
         faults.add("addressType", f"{kube.address_type or ''!r} is not known (IPv4, IPv6, FQDN)")
         return None
