@@ -333,12 +333,73 @@ def connections_to(url: str) -> Iterator[tuple[int, int]]:
                 )
 
 
-@pytest.mark.parametrize("code", [429, 500, 502, 503])
+@pytest.mark.parametrize("code", [408, 429, 500, 502, 503, 504])
 async def test_server_errors_are_retried(server: ScriptedServer, code: int) -> None:
     server.script("services", failure(code), failure(code))
     server.script("services", watch(event("ADDED", kube_service("a")), bookmark(5, END), hang=True))
     async with following(server) as store:
         await until(lambda: names(store) == {"a"})
+
+
+async def test_the_time_that_a_busy_server_asks_for_is_waited(server: ScriptedServer) -> None:
+    server.script("services", failure(429, "busy", {"Retry-After": "2"}))
+    server.script("services", watch(event("ADDED", kube_service("a")), bookmark(5, END), hang=True))
+    started = asyncio.get_running_loop().time()
+    async with following(server) as store:
+        await until(lambda: names(store) == {"a"})
+    assert asyncio.get_running_loop().time() - started >= 1.0  # spread over +-50 %
+
+
+@pytest.mark.parametrize("wish", ["", "-1", "soon", "1e9", "Wed, 21 Oct 2015 07:28:00 GMT"])
+async def test_a_wish_that_makes_no_sense_is_none(server: ScriptedServer, wish: str) -> None:
+    server.script("services", *[failure(429, "busy", {"Retry-After": wish})] * 2)
+    server.script("services", watch(event("ADDED", kube_service("a")), bookmark(5, END), hang=True))
+    async with following(server) as store:
+        await until(lambda: names(store) == {"a"}, 1.0)
+
+
+async def test_a_list_that_is_refused_in_the_middle_begins_anew(server: ScriptedServer) -> None:
+    """The first page's objects may be gone by the time of the second attempt."""
+    server.script(
+        "services",
+        failure(422),
+        page(kube_service("gone"), token="more"),
+        failure(410, "The provided continue parameter is too old"),
+        page(kube_service("a"), kube_service("b"), version=12),
+    )
+    async with following(server) as store:
+        await until(lambda: names(store) == {"a", "b"})
+    again = server.requests["services"][3]
+    assert "continue" not in again
+    assert "limit" not in again
+
+
+async def test_a_slice_that_moves_while_nobody_looks(server: ScriptedServer) -> None:
+    """A relist shows it with another service; the service that it left must lose it."""
+
+    def owned(owner: str, address: str) -> dict[str, Any]:
+        labels = {"kubernetes.io/service-name": owner}
+        return {
+            "metadata": {"namespace": "demo", "name": "s1", "labels": labels},
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [address]}],
+            "ports": [{"port": 8080}],
+        }
+
+    def addresses(store: Store) -> dict[str, list[tuple[str, ...]]]:
+        return {
+            key.name: [info.addresses.v4 for _, info in record.endpoints()]
+            for key, record in store.snapshot.services.items()
+        }
+
+    server.script(
+        "services",
+        watch(event("ADDED", kube_service("a")), event("ADDED", kube_service("b")), bookmark(5, END), hang=True),
+    )
+    server.script("endpointslices", watch(event("ADDED", owned("a", "10.1.0.5")), bookmark(5, END)), failure(410))
+    server.script("endpointslices", watch(event("ADDED", owned("b", "10.1.0.6")), bookmark(90, END), hang=True))
+    async with following(server) as store:
+        await until(lambda: addresses(store) == {"a": [], "b": [("10.1.0.6",)]})
 
 
 async def test_one_kind_in_trouble_does_not_hold_up_the_others(server: ScriptedServer) -> None:

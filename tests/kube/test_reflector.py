@@ -350,7 +350,7 @@ def test_refusals_are_retried_at_leisure(reflector: Reflector, status: int) -> N
     assert 0.5 <= reflector.failed(status) <= 1.5
 
 
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("status", [401, 403, 429])
 def test_who_may_not_watch_need_not_try_to_list(reflector: Reflector, status: int) -> None:
     """Else the two refusals, which differ in their words, would be told again and again."""
     for _ in range(3):

@@ -182,7 +182,8 @@ class Reflector:
             return self._watch_failed(status, wait)
         if self.phase is Phase.WATCH_LIST:
             self._watch_list_refused |= status in (400, 404, 405, 406, 415, 422)
-            return self._restart(self.phase if status in _DENIED else Phase.LIST, wait)
+            refused = status in (*_DENIED, 429)  # a list would fare no better
+            return self._restart(Phase.WATCH_LIST if refused else Phase.LIST, wait)
         if status == 410:  # the continue token has expired: next time all in one piece
             self._paginated = False
             return self._restart(Phase.LIST, wait)
