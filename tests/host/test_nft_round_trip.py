@@ -108,9 +108,8 @@ RULES: list[tuple[Family, str, list[bytes]]] = [
     (V6, "reject with icmpv6 port-unreachable", [ex.reject_port_unreachable(4)]),
 ]
 NAT_RULES = [
-    (V4, "masquerade fully-random", [ex.masquerade()]),
-    (V4, "masquerade", [ex.masquerade(fully_random=False)]),
-    (V6, "masquerade fully-random", [ex.masquerade()]),
+    (V4, "masquerade fully-random", [ex.masquerade_fully_random()]),
+    (V6, "masquerade fully-random", [ex.masquerade_fully_random()]),
 ]
 
 

@@ -170,7 +170,7 @@ class Masquerade(Struct, frozen=True):
         return "masquerade fully-random"
 
     def encode(self) -> list[bytes]:
-        return [ex.masquerade()]
+        return [ex.masquerade_fully_random()]
 
 
 class Remember(Struct, frozen=True):

@@ -167,8 +167,8 @@ def dnat(family: int, address: int, port: int) -> bytes:
     return _expression("nat", u32(1, 1), u32(2, family), _register(3, address), _register(5, port))
 
 
-def masquerade(*, fully_random: bool = True) -> bytes:
-    return _expression("masq", u32(1, NAT_RANDOM_FULLY)) if fully_random else _expression("masq")
+def masquerade_fully_random() -> bytes:
+    return _expression("masq", u32(1, NAT_RANDOM_FULLY))
 
 
 def reject_port_unreachable(icmp_code: int) -> bytes:
