@@ -122,6 +122,23 @@ def test_a_peer_that_speaks_something_else(start: bytes) -> None:
     assert caught.value.code is ErrorCode.PROTOCOL_ERROR
 
 
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40), "the peer speaks TLS"),  # ClientHello
+        (b"\x15\x03\x01\x00\x02\x02\x46" + bytes(9), "the peer speaks TLS"),  # alert
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the peer does not speak HTTP/2"),
+        (b"SSH-2.0-OpenSSH_9.2p1 Debian\r\n", "the peer does not speak HTTP/2"),
+    ],
+)
+def test_what_else_a_peer_speaks_is_named(role: Role, start: bytes, said: str) -> None:
+    core = Connection(role, ConnectionLimits())
+    with pytest.raises(Http2Error) as caught:
+        core.receive(start, 0.0)
+    assert caught.value.reason == said
+
+
 # A call from beginning to end
 
 
