@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ from kpng.cli.root import root
 from kpng.kube.convert import DEFAULT_NODE_LABELS, Filters
 from kpng.lab.certificates import CertificateAuthority
 from kpng.model import UserError
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """The root command sets up logging."""
+    logger = logging.getLogger()
+    level, handlers = logger.level, logger.handlers[:]
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 def filters_of(words: str) -> Filters:
