@@ -186,7 +186,11 @@ def test_a_mended_object_is_told(house: House, caplog: pytest.LogCaptureFixture)
     house.slices.set(slice_object(address="10.1.0.5"))
     house.slices.commit(replace=False)
     assert len(house.problems) == 0
-    assert caplog.records[-1].getMessage() == "EndpointSlice demo/s1: mended or gone"
+    name, _, line = caplog.record_tuples[-1]
+    assert name == "kpng.problems"
+    assert line.startswith(
+        "mended or gone: http://server: EndpointSlice demo/s1: endpoints[0].addresses[0]: 127.0.0.1"
+    )
 
 
 @pytest.mark.parametrize("how", ["delete", "relist"])

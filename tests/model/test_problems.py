@@ -57,3 +57,18 @@ def test_mending_what_was_never_broken_is_nothing() -> None:
     problems = ProblemLog()
     problems.report("a", [])
     assert (len(problems), problems.total) == (0, 0)
+
+
+def test_what_became_of_a_problem_is_told_by_the_logger_that_told_the_problem(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    problems = ProblemLog()
+    problems.report("a", [BAD_IP, BAD_PORT])
+    caplog.clear()
+    problems.report("a", [BAD_PORT])
+    problems.report("a", [])
+    assert caplog.record_tuples == [
+        ("kpng.problems", logging.INFO, f"mended or gone: {BAD_IP}"),
+        ("kpng.problems", logging.INFO, f"mended or gone: {BAD_PORT}"),
+    ]

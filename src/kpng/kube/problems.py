@@ -1,13 +1,10 @@
-"""The problems of one source's objects: forgotten with the objects, and told when they are mended."""
+"""The problems of one source's objects: forgotten with the objects."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 
 from kpng.model import Problem, ProblemLog
-
-log = logging.getLogger(__name__)
 
 
 class ProblemScope:
@@ -25,7 +22,6 @@ class ProblemScope:
         elif subject in self._subjects:
             self._problems.report(subject, ())
             self._subjects.discard(subject)
-            log.info("%s: mended or gone", subject, extra={"event": "problem-mended"})
 
     def forget_all_but(self, subjects: Iterable[str]) -> None:
         """Take back what was reported about any other object."""

@@ -14,7 +14,7 @@ class ProblemLog:
     """The problems there are now, by the object they are in.
 
     ``report`` gives all problems of one object as of now (none: it is mended). A problem is logged when it
-    appears, once. ``total`` counts all that ever appeared.
+    appears, once, and again when it is no longer there. ``total`` counts all that ever appeared.
     """
 
     def __init__(self) -> None:
@@ -27,6 +27,8 @@ class ProblemLog:
         for problem in sorted(now - before):
             self.total += 1
             log.warning("%s", problem, extra={"event": "problem"})
+        for problem in sorted(before - now):
+            log.info("mended or gone: %s", problem, extra={"event": "problem-mended"})
         if now:
             self._current[subject] = now
         else:
