@@ -38,3 +38,13 @@ def test_down_says_what_it_removed(lab_name: str) -> None:
 def test_status_of_a_lab_that_is_not(lab_name: str) -> None:
     said = CliRunner().invoke(lab, ["status", "--name", lab_name])
     assert (said.exit_code, said.output) == (0, f"no lab named '{lab_name}'\n")
+
+
+@pytest.mark.parametrize("command", ["status --name {0}", "--name {0} status", "--name other status --name {0}"])
+def test_the_nearest_name_counts(command: str, lab_name: str) -> None:
+    said = CliRunner().invoke(lab, command.format(lab_name).split())
+    assert (said.exit_code, said.output) == (0, f"no lab named '{lab_name}'\n")
+
+
+def test_a_name_that_is_empty_is_not_the_default() -> None:
+    assert CliRunner().invoke(lab, ["--name", "", "status"]).exit_code == 1

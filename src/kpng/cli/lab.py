@@ -6,8 +6,19 @@ import click
 
 from .running import run_to_end
 
+
+def _name_given_before() -> str:
+    """That of ``kpng lab --name second down``; else the default."""
+    outer = click.get_current_context().parent
+    name: str = (outer.params if outer else {}).get("name", "lab")
+    return name
+
+
 _NAME = click.option(
-    "--name", default="lab", show_default=True, metavar="NAME", help="The lab's name; several can run side by side."
+    "--name",
+    default=_name_given_before,
+    metavar="NAME",
+    help="The lab's name; several can run side by side. [default: lab]",
 )
 
 
