@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,15 @@ def fill(store: Store, *services: Service) -> None:
 
 
 def names_in(path: Path) -> list[str]:
-    ((_, document),) = load_documents(path.read_text())
+    return names_in_text(path.read_text())
+
+
+def names_in_text(text: str) -> list[str]:
+    ((_, document),) = load_documents(text)
+    return names_of(document)
+
+
+def names_of(document: object) -> list[str]:
     assert isinstance(document, dict)
     entries: Any = document["services"]
     return [entry["service"]["name"] for entry in entries]
@@ -143,6 +152,70 @@ async def test_a_path_that_cannot_be_written(tmp_path: Path, name: str) -> None:
     fill(store, WEB)
     with pytest.raises(UserError, match="cannot write: "):
         await write_state_file(store, str(tmp_path / name))
+
+
+def device(path: Path, minor: int) -> Path:
+    """A memory device of our own (null(4), full(4)): nothing of the machine's is at stake."""
+    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, minor))
+    return path
+
+
+needs_devices = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make devices")
+NULL, FULL = 3, 7
+
+
+@needs_devices
+@pytest.mark.parametrize("name", ["device", "link"])
+async def test_a_device_stays_one(tmp_path: Path, name: str) -> None:
+    store, null = Store(), device(tmp_path / "device", NULL)
+    (tmp_path / "link").symlink_to(null)
+    fill(store, WEB)
+    async with writing(store, tmp_path / name) as task:
+        await asyncio.sleep(0.1)
+        assert not task.done()
+    assert null.is_char_device()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "link"]
+
+
+@needs_devices
+async def test_a_full_device_is_named_and_stays_one(tmp_path: Path) -> None:
+    store, full = Store(), device(tmp_path / "full", FULL)
+    fill(store, WEB)
+    with pytest.raises(UserError, match="full: cannot write: No space left on device"):
+        await write_state_file(store, str(full))
+    assert full.is_char_device()
+
+
+async def test_a_fifo_gets_one_document_a_change(tmp_path: Path) -> None:
+    store, fifo = Store(), tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    async with writing(store, fifo):
+        for name in ("web", "other"):
+            fill(store, Service(namespace="demo", name=name))
+            await asyncio.sleep(0.2)
+    documents = [document for _, document in load_documents(os.read(reader, 1 << 16).decode())]
+    os.close(reader)
+    assert [names_of(document) for document in documents] == [["web"], ["other"]]
+    assert fifo.is_fifo()
+
+
+async def test_a_fifo_without_a_reader_is_told_and_holds_up_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("kpng.sinks.file._RETRY_SECONDS", 0.02)
+    store, fifo = Store(), tmp_path / "fifo"
+    os.mkfifo(fifo)
+    fill(store, WEB)
+    async with writing(store, fifo):
+        await asyncio.sleep(0.1)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        await asyncio.sleep(0.2)
+    assert names_in_text(os.read(reader, 1 << 16).decode()) == ["web"]
+    os.close(reader)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{fifo}: cannot write: nobody reads it; trying again"
+    ]
 
 
 async def test_a_folder_that_vanishes_for_a_while(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -21,11 +23,15 @@ _RETRY_SECONDS = 2.0
 _MODE = 0o644
 
 
+class NobodyReadsError(OSError):
+    """A FIFO without a reader, which may still come."""
+
+
 async def write_state_file(store: Store, path: str) -> None:
     """Write each new complete state until cancelled; changes that come while one is written become one.
 
-    The file is replaced atomically, so that a reader sees the old state or the new one. ``-``: standard output,
-    one YAML document a change. Raises `kpng.UserError` where the file cannot be written at the start; later
+    The file is replaced atomically, so that a reader sees the old state or the new one. ``-`` (standard output),
+    devices and FIFOs get one YAML document a change. Raises `kpng.UserError` where the file cannot be written at the start; later
     failures (a full disk) are told and tried again.
     """
     written = EMPTY
@@ -59,21 +65,53 @@ async def _write(path: str, text: str, *, first: bool) -> None:
     trouble = ""
     while True:
         try:
-            await asyncio.to_thread(_print if path == "-" else replace_file, path, text)
+            await asyncio.to_thread(_print if path == "-" else write_file, path, text)
         except OSError as error:
-            if first or path == "-":
+            if (first or path == "-") and not isinstance(error, NobodyReadsError):
                 raise UserError(f"{path}: cannot write: {error.strerror or error}") from error
-            if str(error) != trouble:
-                trouble = str(error)
-                log.warning("%s: cannot write: %s; trying again", path, error.strerror or error)
-            await asyncio.sleep(_RETRY_SECONDS)
+            trouble = _tell_once(path, error, trouble)
         else:
             return
+        await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _tell_once(path: str, error: OSError, told: str) -> str:
+    said = error.strerror or str(error)
+    if said != told:
+        log.warning("%s: cannot write: %s; trying again", path, said)
+    return said
 
 
 def _print(_: str, text: str) -> None:
-    sys.stdout.write(f"---\n{text}")
+    sys.stdout.write(_document(text))
     sys.stdout.flush()
+
+
+def _document(text: str) -> str:
+    return f"---\n{text}"
+
+
+def write_file(path: str, text: str) -> None:
+    """Replace the file by `replace_file`, or write into what is there if it is a device or a FIFO: a rename would
+    put a file in its place. Raises OSError."""
+    mode = os.stat(path).st_mode if os.path.exists(path) else stat.S_IFREG
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        replace_file(path, text)
+    else:
+        with os.fdopen(_open_for_writing(path, mode), "w", encoding="utf-8") as file:
+            file.write(_document(text))
+
+
+def _open_for_writing(path: str, mode: int) -> int:
+    """Never wait for a FIFO's reader: the thread that waits would hold up the end of the program (fifo(7))."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno == errno.ENXIO and stat.S_ISFIFO(mode):
+            raise NobodyReadsError(errno.ENXIO, "nobody reads it") from None
+        raise
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def replace_file(path: str, text: str) -> None:
