@@ -174,7 +174,7 @@ async def test_a_device_stays_one(tmp_path: Path, name: str) -> None:
         await asyncio.sleep(0.1)
         assert not task.done()
     assert null.is_char_device()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "link"]
+    assert sorted(os.listdir(tmp_path)) == ["device", "link"]
 
 
 @needs_devices

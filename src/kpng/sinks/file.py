@@ -31,8 +31,8 @@ async def write_state_file(store: Store, path: str) -> None:
     """Write each new complete state until cancelled; changes that come while one is written become one.
 
     The file is replaced atomically, so that a reader sees the old state or the new one. ``-`` (standard output),
-    devices and FIFOs get one YAML document a change. Raises `kpng.UserError` where the file cannot be written at the start; later
-    failures (a full disk) are told and tried again.
+    devices and FIFOs get one YAML document a change. Raises `kpng.UserError` where the file cannot be written at
+    the start; later failures (a full disk) are told and tried again.
     """
     written = EMPTY
     text = ""
