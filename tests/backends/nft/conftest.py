@@ -196,10 +196,14 @@ class Programmed:
         assert self.backend._connection is not None
         return self.runner.call(self.backend._connection.generation)
 
-    def verified(self) -> None:
-        """Wait until the background verification has ended."""
-        if self.backend._verification is not None:
-            self.runner.run(asyncio.wait_for(self.backend._verification, 20))
+    def checked(self) -> None:
+        """Have the guard look once, now."""
+        assert self.backend._guard is not None
+        self.runner.run(self.backend._guard.check())
+
+    def wait(self, seconds: float) -> None:
+        """Let what runs in the background run: the event loop otherwise only turns within calls."""
+        self.runner.run(asyncio.sleep(seconds))
 
     def stop(self) -> None:
         self.runner.run(self.backend.stop())

@@ -82,5 +82,5 @@ def test_the_kernel_follows(rig: Any, make: Any, seed: int) -> None:
     again = rig.start()
     before = again.generation()
     again.set(*state.values())
-    again.verified()
+    again.checked()
     assert again.generation() == before

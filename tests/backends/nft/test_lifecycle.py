@@ -64,7 +64,7 @@ def test_restart_with_nothing_changed_writes_nothing(rig: Any, make: Any) -> Non
     second = rig.start()
     before = second.generation()
     second.set(*services)
-    second.verified()
+    second.checked()
     assert second.generation() == before
     # and it goes on from there, also owning the tables again
     second.set(services[0], make("sticky", vip=8, session_affinity_seconds=9, pods=(1,)))
@@ -102,7 +102,7 @@ def test_adopted_spare_classes_are_used_again(rig: Any, make: Any) -> None:
     first.stop()
     second = rig.start()
     second.set(make(pods=(1, 2)))
-    second.verified()
+    second.checked()
     second.set(make(pods=(1, 2, 3)))
     assert same_as_kernel(second) == []
 
@@ -131,8 +131,8 @@ def test_tables_that_lie_are_found_out_and_repaired(
     with caplog.at_level(logging.WARNING):
         second.set(make())
         assert second.generation() == before
-        second.verified()
-    assert "programming anew" in caplog.text
+        second.checked()
+    assert "programming them anew" in caplog.text
     assert same_as_kernel(second) == []
 
 
@@ -270,7 +270,7 @@ class TestDuplicates:
         assert rig.client.reach("10.96.0.7", 80)[0] == "10.1.0.2"
         backend.set(later, first)
         assert rig.client.reach("10.96.0.7", 80)[0] == "10.1.0.1"
-        assert "Service demo/zebra: port 80: 10.96.0.7 . tcp . 80" in caplog.text
+        assert "Service demo/zebra: port 80: cluster IP 10.96.0.7:80/TCP already" in caplog.text
         assert "already belongs to service demo/aardvark" in caplog.text
         assert len(backend.backend.problems) == 2  # one for each family
         assert same_as_kernel(backend) == []

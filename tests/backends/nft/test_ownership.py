@@ -319,7 +319,7 @@ class TestOldKernel:
         second = old.start()
         before = second.generation()
         second.set(make(pods=(1,)))
-        second.verified()
+        second.checked()
         assert second.generation() == before
         second.set(make(pods=(2,)))
         assert set(old.client.count(5, VIP, 80)) == {PODS[1]}

@@ -25,11 +25,10 @@ from kpng.model import (
 )
 
 from .books import Books, Draft, Lost
-from .fields import key_text, show
-from .kernel import Kernel, ProgrammingError, Services, remove_tables
+from .guard import Guard
+from .kernel import Kernel, Services, remove_tables
 from .layout import Layout, Options
 from .text import HEADER, change_text, table_text
-from .verify import differences
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +36,6 @@ _INLINE_ENDPOINTS = 1000
 """Changes up to this many endpoints are worked out in the event loop's thread: they take a few milliseconds,
 less than the way to another thread and back may on a busy machine. Larger ones go to a thread, so that streams and
 health checks go on."""
-_VERIFY_ATTEMPTS = 5
-_VERIFY_PAUSE_SECONDS = 1.0
 
 HELP = """Forward services with nftables: two tables, `ip kpng` and `ip6 kpng`, and nothing else is touched.
 
@@ -99,7 +96,8 @@ class NftBackend(Backend):
         self._connection: Nftables | None = None
         self._kernel: Kernel | None = None
         self._turn = asyncio.Lock()
-        self._verification: asyncio.Task[None] | None = None
+        self._guard: Guard | None = None
+        self._guarding: asyncio.Task[None] | None = None
         self.problems = ProblemLog()
 
     async def start(self) -> None:
@@ -114,6 +112,7 @@ class NftBackend(Backend):
             self._report(self._print(services, full=changes.full))
             return
         assert self._kernel is not None, "apply before start"
+        assert self._connection is not None
         async with self._turn:
             if self._kernel.known and not changes.full and _is_small(services):
                 draft, adopted = self._kernel.apply(services, full=False)
@@ -122,12 +121,14 @@ class NftBackend(Backend):
         self._report(draft)
         if adopted:
             log.info("the tables already hold what they should; nothing written")
-            self._verification = asyncio.create_task(self._verify())
+        if self._guard is None:
+            self._guard = Guard(self._kernel, self._connection, self._turn)
+            self._guarding = asyncio.create_task(self._guard.run())
 
     async def stop(self) -> None:
-        if self._verification is not None:
-            self._verification.cancel()
-            await asyncio.gather(self._verification, return_exceptions=True)
+        if self._guarding is not None:
+            self._guarding.cancel()
+            await asyncio.gather(self._guarding, return_exceptions=True)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -166,52 +167,10 @@ class NftBackend(Backend):
         for key, lost in draft.lost.items():
             self.problems.report(f"Service {key}", self._problems(f"Service {key}", lost))
 
-    def _problems(self, subject: str, lost: Lost) -> Iterable[Problem]:
+    @staticmethod
+    def _problems(subject: str, lost: Lost) -> Iterable[Problem]:
         for frontend, owner in lost:
-            key = self._layouts[frontend.family].keys[frontend.kind]
-            text = f"{show(key, frontend.key)} ({key_text(key)})"
-            yield Problem(subject, f"port {frontend.mapping.port}", f"{text} already belongs to {owner}")
-
-    async def _verify(self) -> None:
-        """Read back what was adopted, and program it anew if it is not what its fingerprint says."""
-        try:
-            found = await self._settled_differences()
-        except OSError as error:
-            log.warning("cannot verify the tables: %s", error)
-            return
-        if not found:
-            return
-        log.warning(
-            "the tables left by an earlier run are not what they say, programming anew: %s", "; ".join(found)
-        )
-        assert self._kernel is not None
-        async with self._turn:
-            self._kernel.known = False
-            try:
-                await asyncio.to_thread(self._kernel.apply, {}, full=False)
-            except (OSError, ProgrammingError) as error:
-                log.warning("cannot program the tables anew, the next change will: %s", error)
-
-    async def _settled_differences(self) -> list[str]:
-        """Differences seen twice: a dump is not exact while the kernel resizes a hash table."""
-        times_seen = 0
-        for _ in range(_VERIFY_ATTEMPTS):
-            found = await asyncio.to_thread(self._differences)
-            if found == []:
-                return found
-            times_seen += found is not None
-            if found and times_seen == 2:
-                return found
-            await asyncio.sleep(_VERIFY_PAUSE_SECONDS)
-        return []
-
-    def _differences(self) -> list[str] | None:
-        """None where the tables changed meanwhile."""
-        assert self._kernel is not None
-        assert self._connection is not None
-        before = self._connection.generation()
-        found = differences(self._connection, self._kernel.books)
-        return found if self._connection.generation() == before else None
+            yield Problem(subject, f"port {frontend.mapping.port}", f"{frontend} already belongs to {owner}")
 
 
 def connect() -> Nftables:

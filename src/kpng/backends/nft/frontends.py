@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from enum import IntEnum
@@ -25,6 +26,9 @@ class Rank(IntEnum):
     EXTERNAL_IP = 2
     NODE_PORT = 3
 
+    def __str__(self) -> str:
+        return ("cluster IP", "load-balancer IP", "external IP", "node port")[self]
+
 
 class Frontend(NamedTuple):
     """``key`` is its key in the maps of its kind; ``claim`` is unique among all frontends of the machine."""
@@ -39,6 +43,14 @@ class Frontend(NamedTuple):
     @property
     def external(self) -> bool:
         return self.rank is not Rank.CLUSTER_IP
+
+    def __str__(self) -> str:
+        """As people write it: "cluster IP 10.96.0.7:80/TCP", "node port 30080/TCP"."""
+        if self.kind == NODE_PORT:
+            return f"{self.rank} {self.mapping.node_port}/{self.mapping.protocol.name}"
+        address = ipaddress.ip_address(self.key[: -_PORT.size])
+        host = f"[{address}]" if address.version == 6 else str(address)
+        return f"{self.rank} {host}:{self.mapping.port}/{self.mapping.protocol.name}"
 
 
 def is_proxied(service: Service) -> bool:

@@ -37,6 +37,10 @@ class ProgrammingError(Exception):
     """The kernel refused a change; nothing of it was done. The text names what, and whose it is if known."""
 
 
+def _not_ours(error: TransactionError) -> ProgrammingError:
+    return ProgrammingError(f"table {TABLE} belongs to another process (is another kpng running?): {error}")
+
+
 class Kernel:
     """The tables in the kernel. Not to be used by two threads at once."""
 
@@ -64,6 +68,26 @@ class Kernel:
             self._change(draft)
         self.books.take(draft)
         return draft, False
+
+    @property
+    def owned(self) -> bool:
+        """Whether the kernel keeps everybody else from changing the tables."""
+        return self._owning and bool(self._flags)
+
+    def claim(self) -> None:
+        """Own what is there from now on. Raises `ProgrammingError` if it is somebody else's.
+
+        A transaction of its own: the kernel takes no base chain in the one that claims a table (EINVAL).
+        """
+        if self._owning or not self._flags:
+            return
+        families = map(nft_family, FAMILIES)
+        found = [f for f in families if _can_be_owned(self._connection.table_flags(f, TABLE) or 0)]
+        try:
+            self._connection.commit([new_table(family, TABLE, self._flags) for family in found])
+        except TransactionError as error:
+            raise _not_ours(error) if error.errno == errno.EPERM else ProgrammingError(str(error)) from error
+        self._owning = len(found) == len(FAMILIES)
 
     def _change(self, draft: Draft) -> None:
         parts = [] if self._owning else list(self._claims())
@@ -135,7 +159,7 @@ class Kernel:
             self._replace(draft)
 
     def _commit_replacement(self, draft: Draft) -> None:
-        self._claim_what_is_there()
+        self.claim()
         parts: list[bytes] = []
         for family, table in draft.tables.items():
             teardown, kept = self._teardown(family)
@@ -143,14 +167,6 @@ class Kernel:
             parts += table_messages(self._layouts[family], self._flags, kept)
             parts += change_messages(self._layouts[family], table.change)
         self._connection.commit(parts)
-
-    def _claim_what_is_there(self) -> None:
-        """A transaction of its own: the kernel takes no base chain in the one that claims a table (EINVAL)."""
-        if self._owning or not self._flags:
-            return
-        families = map(nft_family, FAMILIES)
-        found = [f for f in families if _can_be_owned(self._connection.table_flags(f, TABLE) or 0)]
-        self._connection.commit([new_table(family, TABLE, self._flags) for family in found])
 
     def _teardown(self, family: Family) -> tuple[list[bytes], set[str]]:
         """Messages that remove what is there, and the names of sets that stay: those the packet path fills, so
@@ -170,7 +186,7 @@ class Kernel:
     def _explained(self, error: TransactionError, draft: Draft) -> ProgrammingError:
         """Name the element and the service."""
         if error.errno == errno.EPERM:
-            return ProgrammingError(f"table {TABLE} belongs to another process (is another kpng running?): {error}")
+            return _not_ours(error)
         family = next((f for f in FAMILIES if nft_family(f) == error.family), None)
         if family is None or error.key is None or error.name not in self._layouts[family].sets:
             return ProgrammingError(str(error))

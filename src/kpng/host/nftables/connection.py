@@ -68,6 +68,8 @@ class Nftables:
 
     def __init__(self) -> None:
         self._socket = NetfilterSocket()
+        self.commits = 0
+        """Transactions made here; each moves the generation by one."""
 
     def close(self) -> None:
         self._socket.close()
@@ -79,6 +81,7 @@ class Nftables:
         except NetlinkError as error:
             refused = parts[error.index] if 0 <= error.index < len(parts) else None
             raise TransactionError(error, refused) from error
+        self.commits += bool(parts)
 
     def generation(self) -> int:
         """The number of the ruleset's generation: every transaction of anybody in the namespace moves it."""
