@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from kpng.model import ProblemLog, ServiceKey, UserError
-from kpng.sources.file import FileSource, read_to_end
+from kpng.sources.file import FileSource
 from kpng.store import Store
 
 
@@ -301,18 +300,6 @@ async def test_it_ends_at_once_when_cancelled(path: Path) -> None:
         await asyncio.sleep(0.1)
         started = time.monotonic()
     assert time.monotonic() - started < 0.5
-
-
-async def test_input_is_read_to_its_end() -> None:
-    reading, writing = os.pipe()
-    task = asyncio.create_task(read_to_end(reading))
-    for part in (b"one", b"two"):
-        os.write(writing, part)
-        await asyncio.sleep(0.02)
-    assert not task.done()
-    os.close(writing)
-    assert await task == b"onetwo"
-    os.close(reading)
 
 
 PROGRAM = """

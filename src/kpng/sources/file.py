@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import threading
-from collections.abc import Iterator
+from pathlib import Path
 
 from watchfiles import awatch
 
@@ -18,6 +17,7 @@ from kpng.store import Kind, Store
 from .documents import UnreadableError
 from .files import InputFiles
 from .manifests import Content, read_content
+from .reading import is_stream, read_to_end, reason
 
 log = logging.getLogger(__name__)
 logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every event
@@ -27,11 +27,10 @@ _STEP_MILLISECONDS = 20
 _LOOK_AGAIN_SECONDS = 1.0
 _SETTLE_SECONDS = 0.05
 _PATIENT_LOOKS = 10
-_CHUNK = 1 << 20
 
 
 class FileSource:
-    """Fills the store from a path: a state file, a manifest, a folder of manifests, or ``-`` (standard input).
+    """Fills the store from a path: a state file, a manifest, a folder of manifests, or a stream.
 
     Kernel notifications (inotify) only say when to look: the files are also looked at every second, for what
     notifications miss (network file systems, links that lead elsewhere, folders that are made anew).
@@ -43,9 +42,12 @@ class FileSource:
         self._filters = filters or Filters()
 
     async def run(self, store: Store) -> None:
-        """Follow until cancelled; standard input is read once. Raises `kpng.UserError`."""
+        """Follow until cancelled; a stream (``-``, a FIFO, a device) is read once. Raises `kpng.UserError`."""
         if self._path == "-":
-            self._use(store, self._parse_input(await read_to_end(0)))
+            self._use(store, await self._read_stream(0, "standard input"))
+            return
+        if await asyncio.to_thread(is_stream, Path(self._path)):
+            self._use(store, await self._read_stream(Path(self._path), self._path))
             return
         files = InputFiles(self._path, self._filters)
         await asyncio.to_thread(files.check)
@@ -55,12 +57,14 @@ class FileSource:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
             await self._reload(store, files)
 
-    def _parse_input(self, raw: bytes) -> Content:
+    async def _read_stream(self, stream: Path | int, name: str) -> Content:
         try:
-            return read_content(raw, "standard input", self._filters)
+            return read_content(await read_to_end(stream), name, self._filters)
         except UnreadableError as error:
             line = f":{error.line}" if error.line else ""
-            raise UserError(f"standard input{line}: {error.message}") from None
+            raise UserError(f"{name}{line}: {error.message}") from None
+        except OSError as error:
+            raise UserError(f"{name}: {reason(error)}") from None
 
     async def _watch(self, store: Store, files: InputFiles) -> None:
         """Look whenever something happens in the folder; returns when that folder is no longer the same."""
@@ -132,27 +136,3 @@ def _identity(folder: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-async def read_to_end(descriptor: int) -> bytes:
-    """Everything there is to read. A thread of its own, which nobody waits for: a pool's thread that waits for
-    input would hold up the end of the program."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[bytes] = loop.create_future()
-
-    def finish(data: bytes) -> None:
-        if not done.cancelled():
-            done.set_result(data)
-
-    def read() -> None:
-        data = b"".join(_chunks(descriptor))
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(finish, data)
-
-    threading.Thread(target=read, name="standard input", daemon=True).start()
-    return await done
-
-
-def _chunks(descriptor: int) -> Iterator[bytes]:
-    while chunk := os.read(descriptor, _CHUNK):
-        yield chunk

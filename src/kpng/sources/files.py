@@ -15,6 +15,7 @@ from kpng.model import Problem, UserError
 
 from .documents import UnreadableError
 from .manifests import Content, merge, read_content
+from .reading import read_file, reason
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _QUIET_SECONDS = 0.1
@@ -60,7 +61,7 @@ class InputFiles:
             else:
                 self._path.open("rb").close()
         except OSError as error:
-            raise UserError(f"{self._path}: {_why(error)}") from None
+            raise UserError(f"{self._path}: {reason(error)}") from None
 
     def refresh(self, *, patient: bool = False) -> bool:
         """Look at the files again; whether anything is different from last time (the first time: yes).
@@ -118,9 +119,11 @@ class InputFiles:
             if young and patient:
                 self.unsettled = True
                 return False
-            raw = path.read_bytes()
+            raw = read_file(path)
         except OSError as error:
-            return self._trouble(entry, path, 0, f"{_why(error)}; what it held last is kept")
+            return self._trouble(entry, path, 0, f"{reason(error)}; what it held last is kept")
+        except UnreadableError as error:
+            return self._unreadable(entry, path, error)
         entry.signature = None if young else signature
         digest = hashlib.blake2b(raw).digest()
         if digest == entry.digest and entry.trouble is None:
@@ -132,15 +135,14 @@ class InputFiles:
         try:
             entry.content = read_content(raw, str(path), self._filters)
         except UnreadableError as error:
-            kept = "; what it held last is kept" if entry.content else ""
-            return self._trouble(entry, path, error.line, error.message + kept)
+            return self._unreadable(entry, path, error)
         entry.trouble = None
         return True
+
+    def _unreadable(self, entry: _Entry, path: Path, error: UnreadableError) -> bool:
+        kept = "; what it held last is kept" if entry.content else ""
+        return self._trouble(entry, path, error.line, error.message + kept)
 
     def _trouble(self, entry: _Entry, path: Path, line: int, message: str) -> bool:
         before, entry.trouble = entry.trouble, Problem(f"{path}:{line}" if line else str(path), "", message)
         return before != entry.trouble
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
