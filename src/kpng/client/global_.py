@@ -14,7 +14,7 @@ from kpng.wire.endpoint import endpoint_info_from_wire
 from kpng.wire.lenient import Faults
 from kpng.wire.node import node_from_wire
 from kpng.wire.ops import GLOBAL_WATCH
-from kpng.wire.paths import GlobalPath
+from kpng.wire.paths import GlobalPath, shown
 from kpng.wire.proto import globalv1_pb2 as globalv1
 from kpng.wire.proto import localv1_pb2 as localv1
 from kpng.wire.service import service_from_wire
@@ -70,7 +70,7 @@ class GlobalRound:
     def _put(self, kind: int, text: str, value: bytes | None) -> None:
         path = GlobalPath.parse(text)
         if path is None:
-            faults = Faults(f"Object {text}", self._origin)
+            faults = Faults(f"Object {shown(text)}", self._origin)
             faults.add("", "not a path of the global state")
             self._problems.note(faults)
         elif kind == localv1.GlobalServiceInfos:

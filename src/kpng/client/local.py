@@ -10,7 +10,7 @@ from kpng.model import ChangeSet, Endpoint, LocalService, ProblemLog, Service, S
 from kpng.wire.endpoint import endpoint_from_wire
 from kpng.wire.lenient import Faults
 from kpng.wire.ops import LOCAL_WATCH
-from kpng.wire.paths import local_service_path, parse_local_endpoint, parse_local_service
+from kpng.wire.paths import local_service_path, parse_local_endpoint, parse_local_service, shown
 from kpng.wire.proto import localv1_pb2 as localv1
 from kpng.wire.service import service_from_wire
 
@@ -66,7 +66,7 @@ class LocalRound:
             self._put_endpoint(path, None)
 
     def _put_service(self, path: str, value: bytes | None) -> None:
-        faults = Faults(f"Service {path}", self._origin)
+        faults = Faults(f"Service {shown(path)}", self._origin)
         key = parse_local_service(path)
         if key is None:
             faults.add("", "not a path of a service")
@@ -75,7 +75,7 @@ class LocalRound:
         self.problems.note(faults)
 
     def _put_endpoint(self, path: str, value: bytes | None) -> None:
-        faults = Faults(f"Endpoint {path}", self._origin)
+        faults = Faults(f"Endpoint {shown(path)}", self._origin)
         parsed = parse_local_endpoint(path)
         if parsed is None:
             faults.add("", "not a path of an endpoint")

@@ -12,6 +12,7 @@ from .addresses import (
 from .changes import ChangeSet, LocalService, ServiceChange
 from .endpoint import Endpoint, EndpointInfo, EndpointPort, EndpointSource, Scopes, match_port, resolve_port
 from .errors import InvalidObjectError, Problem, UserError
+from .names import check_name, check_port_name, check_service_type, check_zone, is_name, quoted
 from .node import ZONE_LABEL, Node
 from .problems import ProblemLog
 from .service import PortMapping, Protocol, Service, ServiceKey
@@ -39,9 +40,15 @@ __all__ = [
     "ServiceKey",
     "UserError",
     "check_endpoint_address",
+    "check_name",
+    "check_port_name",
+    "check_service_type",
+    "check_zone",
     "family_of",
+    "is_name",
     "match_port",
     "parse_address",
     "parse_cidr",
+    "quoted",
     "resolve_port",
 ]

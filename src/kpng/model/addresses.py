@@ -11,6 +11,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 from .errors import InvalidObjectError
+from .names import quoted
 
 _LEADING_ZEROS = re.compile(r"\b0+(?=[0-9])")
 _PREFIX_LENGTH = re.compile(r"[0-9]{1,3}")
@@ -49,8 +50,10 @@ def _packed(text: str, field: str) -> bytes:
         packed = socket.inet_pton(socket.AF_INET6, text)
     except (OSError, ValueError):
         if ":" in text and "%" in text:
-            raise InvalidObjectError(field, f"{text!r} has a zone, which a service address cannot have") from None
-        raise InvalidObjectError(field, f"{text!r} is not an IP address") from None
+            raise InvalidObjectError(
+                field, f"{quoted(text)} has a zone, which a service address cannot have"
+            ) from None
+        raise InvalidObjectError(field, f"{quoted(text)} is not an IP address") from None
     return packed.removeprefix(_IPV4_MAPPED)
 
 
@@ -69,13 +72,13 @@ def parse_cidr(text: str, field: str = "") -> str:
     """
     host, _, length = text.strip().partition("/")
     if not _PREFIX_LENGTH.fullmatch(length) or "%" in host:  # ipaddress would take a netmask, and a zone
-        raise InvalidObjectError(field, f"{text!r} is not a CIDR")
+        raise InvalidObjectError(field, f"{quoted(text)} is not a CIDR")
     if ":" not in host:
         host = _LEADING_ZEROS.sub("", host)
     try:
         return str(ipaddress.ip_network(f"{host}/{length}", strict=False))
     except ValueError:
-        raise InvalidObjectError(field, f"{text!r} is not a CIDR") from None
+        raise InvalidObjectError(field, f"{quoted(text)} is not a CIDR") from None
 
 
 def family_of(address_or_cidr: str) -> Family:

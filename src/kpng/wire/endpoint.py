@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kpng.model import Endpoint, EndpointInfo, EndpointPort, IPSet, Protocol, Scopes, check_endpoint_address
+from kpng.model import (
+    Endpoint,
+    EndpointInfo,
+    EndpointPort,
+    IPSet,
+    Protocol,
+    Scopes,
+    check_endpoint_address,
+    check_name,
+    check_port_name,
+    check_zone,
+)
 
 from .lenient import Faults
 from .proto import globalv1_pb2 as globalv1
@@ -38,7 +49,8 @@ def endpoint_from_wire(message: localv1.Endpoint, faults: Faults) -> Endpoint | 
     # absent only where somebody else wrote the server: then nothing limits the endpoint
     scopes = Scopes(message.Scopes.Internal, message.Scopes.External) if message.HasField("Scopes") else Scopes()
     addresses, ports = reach
-    return Endpoint(addresses=addresses, ports=ports, scopes=scopes, local=message.Local, hostname=message.Hostname)
+    hostname = faults.name(check_name, message.Hostname, "hostname")
+    return Endpoint(addresses=addresses, ports=ports, scopes=scopes, local=message.Local, hostname=hostname)
 
 
 def endpoint_info_to_wire(info: EndpointInfo) -> globalv1.EndpointInfo:
@@ -72,15 +84,15 @@ def endpoint_info_from_wire(message: globalv1.EndpointInfo, faults: Faults) -> E
     return EndpointInfo(
         addresses=addresses,
         ports=ports,
-        hostname=message.Endpoint.Hostname,
-        pod_name=message.PodName,
-        node=message.Topology.Node,
-        zone=message.Topology.Zone,
+        hostname=faults.name(check_name, message.Endpoint.Hostname, "hostname"),
+        pod_name=faults.name(check_name, message.PodName, "targetRef.name"),
+        node=faults.name(check_name, message.Topology.Node, "nodeName"),
+        zone=faults.name(check_zone, message.Topology.Zone, "zone"),
         ready=ready,
         serving=conditions.Serving if conditions.HasField("Serving") else ready,
         terminating=conditions.Terminating,
-        zone_hints=tuple(sorted(message.Hints.Zones)),
-        node_hints=tuple(sorted(message.Hints.Nodes)),
+        zone_hints=tuple(sorted(faults.texts(message.Hints.Zones, "hints.forZones", check_zone))),
+        node_hints=tuple(sorted(faults.texts(message.Hints.Nodes, "hints.forNodes", check_name))),
     )
 
 
@@ -113,6 +125,7 @@ def _port_from_wire(message: localv1.PortName, where: str, faults: Faults) -> It
     protocols = _PROTOCOLS.get(message.Protocol)
     if protocols is None:
         faults.add(where, f"{message.Protocol} is not a protocol")
-    if not number or protocols is None:
+    name = faults.name(check_port_name, message.Name, where)
+    if not number or protocols is None or name != message.Name:
         return ()
-    return [EndpointPort(message.Name, number, protocol) for protocol in protocols]
+    return [EndpointPort(name, number, protocol) for protocol in protocols]

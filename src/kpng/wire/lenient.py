@@ -35,6 +35,14 @@ class Faults:
             self.add("", f"{len(data)} bytes that are no {kind.DESCRIPTOR.full_name}")
             return None
 
+    def name(self, check: Callable[[str, str], str], text: str, field: str) -> str:
+        """The name; "" where there is none, or none that can be used, which is noted."""
+        try:
+            return check(text, field) if text else ""
+        except InvalidObjectError as error:
+            self.add(error.field, error.message)
+            return ""
+
     def texts(self, texts: Iterable[str], field: str, parse: Callable[[str, str], str]) -> tuple[str, ...]:
         """The canonical form of those texts that ``parse(text, field)`` accepts."""
         good = []

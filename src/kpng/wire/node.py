@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kpng.model import ZONE_LABEL, Node
+from kpng.model import ZONE_LABEL, Node, check_name, check_zone
 
 from .lenient import Faults
 from .proto import globalv1_pb2 as globalv1
@@ -18,9 +18,12 @@ def node_to_wire(node: Node) -> globalv1.Node:
 
 
 def node_from_wire(message: globalv1.Node, faults: Faults) -> Node | None:
-    """None where there is no name."""
+    """None where there is no name that can be used."""
     if not message.Name:
         faults.add("metadata.name", "a node needs a name")
+    name = faults.name(check_name, message.Name, "metadata.name")
+    if not name:
         return None
     zone = message.Topology.Zone or message.Labels.get(ZONE_LABEL, "")
-    return Node(name=message.Name, zone=zone, labels=dict(message.Labels), annotations=dict(message.Annotations))
+    zone = faults.name(check_zone, zone, "topology.zone")
+    return Node(name=name, zone=zone, labels=dict(message.Labels), annotations=dict(message.Annotations))

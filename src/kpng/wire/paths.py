@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
-from kpng.model import ServiceKey
+from kpng.model import ServiceKey, is_name
+
+_ENDPOINT_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+=-]{0,1023}")
+"""Of ours see `kpng.localize.keys`; the Go kpng's are pods' names and hashes."""
+_SHOWN = 512  # more than two names of 253
 
 
 def local_service_path(key: ServiceKey) -> str:
@@ -18,16 +23,22 @@ def local_endpoint_path(key: ServiceKey, name: str) -> str:
 
 def parse_local_service(path: str) -> ServiceKey | None:
     namespace, _, name = path.partition("/")
-    return ServiceKey(namespace, name) if namespace and name and "/" not in name else None
+    return ServiceKey(namespace, name) if is_name(namespace) and is_name(name) else None
 
 
 def parse_local_endpoint(path: str) -> tuple[ServiceKey, str] | None:
-    parts = path.split("/", 2)
-    return (ServiceKey(parts[0], parts[1]), parts[2]) if len(parts) == 3 and all(parts) else None
+    service, _, key = path.rpartition("/")
+    parent = parse_local_service(service)
+    return (parent, key) if parent and _ENDPOINT_KEY.fullmatch(key) else None
+
+
+def shown(path: str) -> str:
+    """A path as problems name it: whatever a peer sends, not at any length."""
+    return path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
 
 
 class GlobalPath(NamedTuple):
-    """A key of the Go kpng's store; what does not apply is empty."""
+    """A key of the Go kpng's store: names, and a hash; what does not apply is empty."""
 
     namespace: str = ""
     name: str = ""
@@ -40,4 +51,4 @@ class GlobalPath(NamedTuple):
     @classmethod
     def parse(cls, path: str) -> GlobalPath | None:
         parts = path.split("|")
-        return cls(*parts) if len(parts) == 4 else None
+        return cls(*parts) if len(parts) == 4 and all(not part or is_name(part) for part in parts) else None

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from kpng.model import IPSet, PortMapping, Protocol, Service, parse_cidr
+from kpng.model import (
+    IPSet,
+    PortMapping,
+    Protocol,
+    Service,
+    check_name,
+    check_port_name,
+    check_service_type,
+    parse_cidr,
+)
 
 from .lenient import Faults
 from .proto import localv1_pb2 as localv1
@@ -42,9 +51,12 @@ def service_to_wire(service: Service) -> localv1.Service:
 
 
 def service_from_wire(message: localv1.Service, faults: Faults) -> Service | None:
-    """None where there is no name; other faults cost only their field."""
+    """None where there is no name that can be used; other faults cost only their field."""
     if not (message.Namespace and message.Name):
         faults.add("metadata.name", "a service needs a namespace and a name")
+    namespace = faults.name(check_name, message.Namespace, "metadata.namespace")
+    name = faults.name(check_name, message.Name, "metadata.name")
+    if not (namespace and name):
         return None
     ips = message.IPs
     ranges = [text for ip_filter in message.IPFilters for text in ip_filter.SourceRanges]
@@ -54,9 +66,9 @@ def service_from_wire(message: localv1.Service, faults: Faults) -> Service | Non
     balancers = faults.addresses([*ips.LoadBalancerIPs.V4, *ips.LoadBalancerIPs.V6], "status.loadBalancer")
     ports = (_port_from_wire(port, index, faults) for index, port in enumerate(message.Ports))
     return Service(
-        namespace=message.Namespace,
-        name=message.Name,
-        type=message.Type,
+        namespace=namespace,
+        name=name,
+        type=faults.name(check_service_type, message.Type, "spec.type"),
         cluster_ips=faults.addresses([*ips.ClusterIPs.V4, *ips.ClusterIPs.V6], "spec.clusterIPs"),
         external_ips=faults.addresses([*ips.ExternalIPs.V4, *ips.ExternalIPs.V6], "spec.externalIPs"),
         load_balancer_ips=balancers if fenced else IPSet(),
@@ -109,15 +121,17 @@ def _port_from_wire(message: localv1.PortMapping, index: int, faults: Faults) ->
     where = f"spec.ports[{index}]"
     number = faults.port(message.Port, f"{where}.port")
     protocol = protocol_from_wire(message.Protocol, f"{where}.protocol", faults)
-    if not number or protocol is None:
+    name = faults.name(check_port_name, message.Name, f"{where}.name")
+    target_name = faults.name(check_port_name, message.TargetPortName, f"{where}.targetPort")
+    if not number or protocol is None or name != message.Name or target_name != message.TargetPortName:
         return None
     return PortMapping(
         port=number,
         # unset in a Go state file; Kubernetes' default
         protocol=protocol or Protocol.TCP,
-        name=message.Name,
+        name=name,
         node_port=faults.port(message.NodePort, f"{where}.nodePort", optional=True),
         target_port=faults.port(message.TargetPort, f"{where}.targetPort", optional=True),
-        target_port_name=message.TargetPortName,
+        target_port_name=target_name,
         available=message.Available,
     )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Callable
 from typing import TypeVar
 
 from kpng.kube.objects import Metadata
-from kpng.model import Family, InvalidObjectError, Problem, Protocol, parse_address
+from kpng.model import Family, InvalidObjectError, Problem, Protocol, check_name, parse_address, quoted
 
 T = TypeVar("T")
 
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 FAMILY_NAMES = {"IPv4": Family.IPV4, "IPv6": Family.IPV6}
 """As ``spec.ipFamilies`` and ``addressType`` spell them."""
 
@@ -38,6 +36,10 @@ class Faults:
             self.add(error.field, error.message)
             return None
 
+    def name(self, check: Callable[[str, str], str], text: str | None, field: str) -> str:
+        """The name; "" where there is none, or none that can be used, which is noted."""
+        return (self.check(check, text, field) or "") if text else ""
+
     def port(self, number: int | None, field: str) -> bool:
         """Whether this is a port number that can be used; a problem is noted where not."""
         if number is not None and 1 <= number <= 65535:
@@ -49,7 +51,7 @@ class Faults:
         """The protocol; TCP where it is left out, as the API defaults it."""
         protocol = _PROTOCOLS.get(text or "TCP")
         if protocol is None:
-            self.add(field, f"{text!r} is not a protocol (TCP, UDP, SCTP)")
+            self.add(field, f"{quoted(text or '')} is not a protocol (TCP, UDP, SCTP)")
         return protocol
 
 
@@ -59,23 +61,15 @@ def subject_of(kind: str, metadata: Metadata, *, namespaced: bool = True) -> str
     return f"{kind} {metadata.namespace or 'default'}/{name}" if namespaced else f"{kind} {name}"
 
 
-def is_name(text: str) -> bool:
-    """Whether this may name an object (RFC 1123 subdomain)."""
-    return _NAME.fullmatch(text) is not None
-
-
 def check_identity(metadata: Metadata, faults: Faults, *, namespaced: bool = True) -> bool:
-    """Whether the object has a usable name and namespace. Names become keys and paths: nothing odd gets in."""
+    """Whether the object has a usable name and namespace."""
     if not metadata.name:
         faults.add("metadata.name", "not set")
         return False
     names = [("metadata.name", metadata.name)]
     if namespaced:
         names.append(("metadata.namespace", metadata.namespace or "default"))
-    wrong = [(field, name) for field, name in names if not is_name(name)]
-    for field, name in wrong:
-        faults.add(field, f"{name[:80]!r} is not a Kubernetes name")
-    return not wrong
+    return all([faults.name(check_name, name, field) for field, name in names])
 
 
 def check_service_address(text: str, field: str) -> str:

@@ -9,7 +9,7 @@ import msgspec
 from kpng.kube.objects import EndpointSlice
 from kpng.kube.objects import Node as KubeNode
 from kpng.kube.objects import Service as KubeService
-from kpng.model import ZONE_LABEL, Node, Problem, Service
+from kpng.model import ZONE_LABEL, Node, Problem, Service, check_zone
 
 from .common import Faults, check_identity, subject_of
 from .filters import HEADLESS_LABEL, Filters, GlobSet
@@ -17,6 +17,8 @@ from .service import service_fields
 from .slices import NamedSource, slice_source
 
 T = TypeVar("T")
+
+_ZONE_FIELD = f"metadata.labels[{ZONE_LABEL}]"
 
 
 class Outcome(NamedTuple, Generic[T]):
@@ -69,7 +71,7 @@ class Converter:
         if check_identity(metadata, faults, namespaced=False):
             node = Node(
                 name=metadata.name or "",
-                zone=(metadata.labels or {}).get(ZONE_LABEL) or "",
+                zone=faults.name(check_zone, (metadata.labels or {}).get(ZONE_LABEL), _ZONE_FIELD),
                 labels=self._node_labels.select(metadata.labels),
                 annotations=self._node_annotations.select(metadata.annotations),
             )

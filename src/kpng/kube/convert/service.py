@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kpng.kube.objects import Service as KubeService
 from kpng.kube.objects import ServicePort, ServiceSpec
-from kpng.model import Family, IPSet, PortMapping, Protocol, Service, family_of, parse_cidr
+from kpng.model import Family, IPSet, PortMapping, Protocol, Service, check_port_name, family_of, parse_cidr, quoted
 
 from .common import FAMILY_NAMES, Faults, check_service_address
 
@@ -23,7 +23,7 @@ def service_fields(kube: KubeService, faults: Faults) -> Service | None:
     if kind == "ExternalName":
         return None
     if kind not in _TYPES:
-        faults.add("spec.type", f"{kind!r} is not a type of Service")
+        faults.add("spec.type", f"{quoted(kind)} is not a type of Service")
         return None
     name, namespace = kube.metadata.name or "", kube.metadata.namespace or "default"
     ports = tuple(_ports(spec, faults))
@@ -143,17 +143,21 @@ def _port(port: ServicePort, where: str, faults: Faults) -> PortMapping | None:
     protocol = faults.protocol(port.protocol, f"{where}.protocol")
     if not faults.port(port.port, f"{where}.port") or protocol is None or port.port is None:
         return None
+    name = faults.name(check_port_name, port.name, f"{where}.name")
+    if port.name and not name:
+        return None
     node_port = port.node_port or 0
     if node_port and not faults.port(node_port, f"{where}.nodePort"):
         node_port = 0
     target = port.target_port or port.port
+    number, target_name = 0, ""
     if isinstance(target, str):
-        number, name = 0, target
+        target_name = faults.name(check_port_name, target, f"{where}.targetPort")
     elif faults.port(target, f"{where}.targetPort"):
-        number, name = target, ""
-    else:
+        number = target
+    if not number and not target_name:
         return None
-    return PortMapping(port.port, protocol, port.name or "", node_port, number, name)
+    return PortMapping(port.port, protocol, name, node_port, number, target_name)
 
 
 def _external_local(spec: ServiceSpec, kind: str, external_ips: IPSet) -> bool:
@@ -171,7 +175,7 @@ def _affinity_seconds(spec: ServiceSpec, faults: Faults) -> int:
     if spec.session_affinity in (None, "", "None"):
         return 0
     if spec.session_affinity != "ClientIP":
-        faults.add("spec.sessionAffinity", f"{spec.session_affinity!r} is not known (None, ClientIP)")
+        faults.add("spec.sessionAffinity", f"{quoted(spec.session_affinity)} is not known (None, ClientIP)")
         return 0
     config = spec.session_affinity_config.client_ip if spec.session_affinity_config else None
     seconds = config.timeout_seconds if config else None

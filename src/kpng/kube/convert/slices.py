@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from sys import intern
 
@@ -14,13 +14,18 @@ from kpng.model import (
     EndpointPort,
     EndpointSource,
     Family,
+    InvalidObjectError,
     IPSet,
     ServiceKey,
     check_endpoint_address,
+    check_name,
+    check_port_name,
+    check_zone,
     family_of,
+    quoted,
 )
 
-from .common import FAMILY_NAMES, Faults, is_name
+from .common import FAMILY_NAMES, Faults
 from .filters import SERVICE_NAME_LABEL
 
 _NO_CONDITIONS = EndpointConditions()
@@ -45,14 +50,13 @@ def slice_source(kube: EndpointSlice, faults: Faults) -> NamedSource | None:
     if not service:
         faults.add("metadata.labels", f"no {SERVICE_NAME_LABEL}, so it belongs to no service")
         return None
-    if not is_name(service):
-        faults.add(f"metadata.labels[{SERVICE_NAME_LABEL}]", f"{service[:80]!r} is not a Kubernetes name")
+    if not faults.name(check_name, service, f"metadata.labels[{SERVICE_NAME_LABEL}]"):
         return None
     if kube.address_type == "FQDN":
         return None
     family = FAMILY_NAMES.get(kube.address_type or "")
     if family is None:
-        faults.add("addressType", f"{kube.address_type or ''!r} is not known (IPv4, IPv6, FQDN)")
+        faults.add("addressType", f"{quoted(kube.address_type or '')} is not known (IPv4, IPv6, FQDN)")
         return None
     ports = tuple(_ports(kube, faults))
     endpoints = tuple(_endpoints(kube, family, ports, faults)) if ports else ()
@@ -68,23 +72,25 @@ def _ports(kube: EndpointSlice, faults: Faults) -> Iterator[EndpointPort]:
         if port.port is None or not faults.port(port.port, f"{where}.port"):
             continue
         protocol = faults.protocol(port.protocol, f"{where}.protocol")
-        if protocol is None:
+        name = faults.name(check_port_name, port.name, f"{where}.name")
+        if protocol is None or (port.name and not name):
             continue
-        identity = (port.name or "", protocol)
+        identity = (name, protocol)
         if identity in seen:
-            faults.add(where, f"a second {protocol.name} port named {port.name or ''!r}")
+            faults.add(where, f"a second {protocol.name} port named {name!r}")
             continue
         seen.add(identity)
-        yield EndpointPort(port.name or "", port.port, protocol)
+        yield EndpointPort(name, port.port, protocol)
 
 
 def _endpoints(
     kube: EndpointSlice, family: Family, ports: tuple[EndpointPort, ...], faults: Faults
 ) -> Iterator[EndpointInfo]:
     for index, endpoint in enumerate(kube.endpoints or ()):
-        address = _address(endpoint, family, f"endpoints[{index}].addresses", faults)
+        where = f"endpoints[{index}]"
+        address = _address(endpoint, family, f"{where}.addresses", faults)
         if address is not None:
-            yield _endpoint(endpoint, address, ports)
+            yield _endpoint(endpoint, address, ports, where, faults)
 
 
 def _address(endpoint: SliceEndpoint, family: Family, where: str, faults: Faults) -> str | None:
@@ -100,31 +106,42 @@ def _address(endpoint: SliceEndpoint, family: Family, where: str, faults: Faults
     return address
 
 
-def _endpoint(endpoint: SliceEndpoint, address: str, ports: tuple[EndpointPort, ...]) -> EndpointInfo:
+def _endpoint(
+    endpoint: SliceEndpoint, address: str, ports: tuple[EndpointPort, ...], where: str, faults: Faults
+) -> EndpointInfo:
     """``null`` means true for ready and serving, and false for terminating (as kube-proxy reads them)."""
     conditions = endpoint.conditions or _NO_CONDITIONS
     hints = endpoint.hints or _NO_HINTS
     target = endpoint.target_ref
+    pod = target.name if target and target.kind == "Pod" else None
     return EndpointInfo(
         addresses=IPSet((), (address,)) if ":" in address else IPSet((address,)),
         ports=ports,
-        hostname=endpoint.hostname or "",
-        pod_name=(target.name or "") if target and target.kind == "Pod" else "",
-        node=intern(endpoint.node_name or ""),
-        zone=intern(endpoint.zone or ""),
+        hostname=faults.name(check_name, endpoint.hostname, f"{where}.hostname"),
+        pod_name=faults.name(check_name, pod, f"{where}.targetRef.name"),
+        node=intern(faults.name(check_name, endpoint.node_name, f"{where}.nodeName")),
+        zone=intern(faults.name(check_zone, endpoint.zone, f"{where}.zone")),
         ready=conditions.ready is not False,
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,
-        zone_hints=_hints(hints.for_zones),
-        node_hints=_hints(hints.for_nodes),
+        zone_hints=_hints(hints.for_zones, check_zone, f"{where}.hints.forZones", faults),
+        node_hints=_hints(hints.for_nodes, check_name, f"{where}.hints.forNodes", faults),
     )
 
 
-def _hints(hints: list[Hint] | None) -> tuple[str, ...]:
-    return _sorted(tuple(hint.name for hint in hints if hint.name)) if hints else ()
+def _hints(
+    hints: list[Hint] | None, check: Callable[[str, str], str], field: str, faults: Faults
+) -> tuple[str, ...]:
+    if not hints:
+        return ()
+    try:
+        return _checked(tuple(hint.name for hint in hints if hint.name), check)
+    except InvalidObjectError as error:
+        faults.add(field, error.message)
+        return ()
 
 
 @lru_cache(maxsize=4096)
-def _sorted(names: tuple[str, ...]) -> tuple[str, ...]:
-    """One tuple for all endpoints with the same hints: there are many endpoints and few zones."""
-    return tuple(sorted({intern(name) for name in names}))
+def _checked(names: tuple[str, ...], check: Callable[[str, str], str]) -> tuple[str, ...]:
+    """Sorted; one tuple for all endpoints with the same hints: there are many endpoints and few zones."""
+    return tuple(sorted({intern(check(name, "")) for name in names}))
