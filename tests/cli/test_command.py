@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,17 @@ def kpng(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) ->
         env=os.environ | (env or {}),
         check=False,
     )
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on, and does not outlive the test."""
+    command = [sys.executable, "-m", "kpng", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def last_line(text: str) -> str:
@@ -90,6 +103,33 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(name: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["broken.yaml", "empty.yaml"])
+@pytest.mark.parametrize(
+    "sinks", ["to-local to-print --once", "to-local to-print --once + to-local to-exec --once true"]
+)
+def test_once_does_not_wait_for_a_bad_file(name: str, sinks: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("a: 1\nb: [\n" if name == "broken.yaml" else "")
+    done = kpng("file", "-i", str(path), *sinks.split())
+    assert done.returncode == 2
+    said = f"{path}:3: not valid YAML: " if name == "broken.yaml" else f"{path}: the file is empty"
+    assert last_line(done.stderr).startswith(f"kpng: error: {said}")
+    assert done.stdout == ""
+
+
+def test_beside_an_endless_sink_a_bad_file_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "state.yaml"
+    path.write_text("")
+    words = f"file -i {path} to-local to-print --once + to-file -o {tmp_path}/copy.yaml"
+    with running(*words.split()) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert "the file is empty" in process.stderr.readline()
+        path.write_text(EXAMPLE.read_text())
+        assert process.stdout.readline().startswith("+ service ")
+        process.terminate()
+
+
 def test_file_to_print_once() -> None:
     done = kpng("file", "-i", str(EXAMPLE), "to-local", "to-print", "--once", "-o", "json", "--node-name", "node-a")
     assert done.returncode == 0, done.stderr
@@ -109,15 +149,12 @@ def test_standard_input_to_two_sinks() -> None:
 
 def test_to_file_round_trip(tmp_path: Path) -> None:
     copy = tmp_path / "copy.yaml"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kpng", "file", "-i", str(EXAMPLE), "to-file", "-o", str(copy)],
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 20
-    while not copy.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.terminate()
-    assert process.wait(5) == 0
+    with running("file", "-i", str(EXAMPLE), "to-file", "-o", str(copy)) as process:
+        deadline = time.monotonic() + 20
+        while not copy.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(5) == 0
     printed = [
         kpng("file", "-i", str(path), "to-local", "to-print", "--once", "-o", "json").stdout
         for path in (EXAMPLE, copy)
@@ -190,13 +227,13 @@ def number(request: pytest.FixtureRequest) -> signal.Signals:
 @pytest.mark.parametrize("name", LONG_RUNNING)
 def test_one_signal_ends_it_within_two_seconds(name: str, number: signal.Signals, tmp_path: Path) -> None:
     words = LONG_RUNNING[name].format(state=EXAMPLE, dir=tmp_path).split()
-    process = subprocess.Popen([sys.executable, "-m", "kpng", *words], stderr=subprocess.PIPE, text=True)
-    until_it_heeds_signals(process)
-    time.sleep(0.3)
-    assert process.poll() is None, process.stderr.read() if process.stderr else ""
-    begin = time.monotonic()
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=10)
+    with running(*words) as process:
+        until_it_heeds_signals(process)
+        time.sleep(0.3)
+        assert process.poll() is None, process.communicate()
+        begin = time.monotonic()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=10)
     assert time.monotonic() - begin < 2
     assert process.returncode == 0, errors
     assert "Traceback" not in errors

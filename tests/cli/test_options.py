@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from kpng.cli.filters import filter_options, filters_from
-from kpng.cli.options import DEFAULT_API, api_connection, api_options, node_name, node_name_option
+from kpng.cli.options import DEFAULT_API, api_connection, api_options, nearest_node_name, node_name_option
 from kpng.cli.root import root
 from kpng.kube.convert import DEFAULT_NODE_LABELS, Filters
 from kpng.lab.certificates import CertificateAuthority
@@ -77,7 +77,7 @@ def name_of(outer: str, inner: str | None) -> str:
     @group.command()
     @click.pass_context
     def go(ctx: click.Context) -> None:
-        seen.append(node_name(ctx, inner))
+        seen.append(nearest_node_name(ctx, inner))
 
     assert CliRunner().invoke(group, [*outer.split(), "go"]).exit_code == 0
     return seen[0]

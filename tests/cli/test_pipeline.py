@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from kpng.cli.pipeline import pipeline, split_sinks
+from kpng.cli.sinks import Sink
 from kpng.model import ProblemLog, Service, UserError
 from kpng.store import Kind, Store
 
@@ -49,7 +50,7 @@ async def test_a_source_that_ends_leaves_its_state_to_the_sinks() -> None:
         await asyncio.sleep(0.01)
         seen.append([str(key) for key in store.snapshot.services])
 
-    await pipeline(OneService(), [sink, sink], ProblemLog())
+    await pipeline(OneService(), [Sink(sink), Sink(sink)], ProblemLog())
     assert seen == [["demo/web"], ["demo/web"]]
 
 
@@ -61,7 +62,7 @@ async def test_ends_when_all_sinks_are_done_though_the_source_goes_on() -> None:
     async def sink(store: Store) -> None:
         await asyncio.sleep(0)
 
-    await asyncio.wait_for(pipeline(Endless(), [sink], ProblemLog()), 1)
+    await asyncio.wait_for(pipeline(Endless(), [Sink(sink)], ProblemLog()), 1)
 
 
 async def test_a_failing_source_ends_everything() -> None:
@@ -74,7 +75,7 @@ async def test_a_failing_source_ends_everything() -> None:
             ended.append(True)
 
     with pytest.raises(ExceptionGroup) as caught:
-        await pipeline(Failing(), [sink, sink], ProblemLog())
+        await pipeline(Failing(), [Sink(sink), Sink(sink)], ProblemLog())
     assert caught.group_contains(UserError, match="no such file")
     assert ended == [True, True]
 
@@ -87,5 +88,5 @@ async def test_a_failing_sink_ends_the_others() -> None:
         raise UserError("port in use")
 
     with pytest.raises(ExceptionGroup) as caught:
-        await pipeline(OneService(), [waits, fails], ProblemLog())
+        await pipeline(OneService(), [Sink(waits), Sink(fails)], ProblemLog())
     assert caught.group_contains(UserError, match="port in use")

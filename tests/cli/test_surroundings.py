@@ -19,7 +19,7 @@ UMLAUTS = """
 apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: demo, labels: {greeting: "grüß dich"}}
-spec: {clusterIP: 10.96.0.10, ports: [{port: 80, name: "tür"}]}
+spec: {clusterIP: 10.96.0.10, ports: [{port: 80}]}
 """
 
 
@@ -66,7 +66,6 @@ def test_a_locale_without_utf8_loses_nothing(output: str, tmp_path: Path) -> Non
     if output == "json":
         (service,) = json.loads(done.stdout)["services"]
         assert service["labels"] == {"greeting": "grüß dich"}
-        assert service["ports"][0]["name"] == "tür"
 
 
 def test_a_reader_that_has_seen_enough() -> None:

@@ -18,4 +18,5 @@ def api(**options: str | None) -> None:
     \b
     kpng api --api brain:12090 to-api --listen tcp://:12091
     """
-    use_source(ApiSource(*api_connection(options), problems=click.get_current_context().obj))
+    source = ApiSource(*api_connection(options), problems=click.get_current_context().obj)
+    use_source(lambda _once: source)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -10,14 +12,24 @@ import click
 from kpng.backends import Backend, backend_names, load_backend, run_backend
 from kpng.model import ChangeSet, UserError
 
-from .options import node_name
+from .options import nearest_node_name
 from .running import UserMistake
 
 ChangeSets = Callable[[str], AsyncIterator[ChangeSet]]
 """Given a node's name, its change sets."""
 
-RunBackend = Callable[[ChangeSets], Coroutine[Any, Any, None]]
-"""What a backend command returns."""
+
+@dataclass(frozen=True)
+class BackendRun:
+    """What a backend command returns. ``once``: it ends after the first state."""
+
+    make: Callable[[], Backend]
+    node: str
+    once: bool
+
+    async def __call__(self, change_sets: ChangeSets) -> None:
+        await run_backend(self.make(), change_sets(self.node), once=self.once)
+
 
 PREFIX = "to-"
 
@@ -44,8 +56,8 @@ def backend_command(name: str, backend: type[Backend]) -> click.Command:
     """The command of one backend: its own options, and those that all have."""
 
     @click.pass_context
-    def start(ctx: click.Context, /, node_name: str | None, once: bool, **options: Any) -> RunBackend:
-        return _runner(ctx, node_name, once, backend, options)
+    def start(ctx: click.Context, /, node_name: str | None, once: bool, **options: Any) -> BackendRun:
+        return BackendRun(partial(backend, **options), nearest_node_name(ctx, node_name), once)
 
     common = (
         click.Option(
@@ -54,14 +66,3 @@ def backend_command(name: str, backend: type[Backend]) -> click.Command:
         click.Option(["--once"], is_flag=True, help="End after the first state has been applied."),
     )
     return click.Command(name, params=[*backend.options, *common], callback=start, help=backend.help)
-
-
-def _runner(
-    ctx: click.Context, given_name: str | None, once: bool, backend: type[Backend], options: dict[str, Any]
-) -> RunBackend:
-    node = node_name(ctx, given_name)
-
-    async def run(change_sets: ChangeSets) -> None:
-        await run_backend(backend(**options), change_sets(node), once=once)
-
-    return run

@@ -31,4 +31,5 @@ def file(path: str, **options: Any) -> None:
     kpng file -i state.yaml to-local to-nft
     kubectl get svc,endpointslices,nodes -A -o yaml | kpng file -i - to-local to-print --once
     """
-    use_source(FileSource(path, click.get_current_context().obj, filters_from(options)))
+    problems = click.get_current_context().obj
+    use_source(lambda once: FileSource(path, problems, filters_from(options), once=once))

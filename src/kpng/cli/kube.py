@@ -31,4 +31,5 @@ def kube(kubeconfig: str, server: str, **options: Any) -> None:
     kpng kube --server http://127.0.0.1:8001 to-file -o -
     """
     access = AccessOptions(kubeconfig, server)
-    use_source(KubeSource(KubeOptions(access, filters_from(options)), click.get_current_context().obj))
+    source = KubeSource(KubeOptions(access, filters_from(options)), click.get_current_context().obj)
+    use_source(lambda _once: source)

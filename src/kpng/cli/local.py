@@ -6,7 +6,7 @@ import click
 
 from kpng.client import watch_local
 
-from .backends import BackendGroup, RunBackend
+from .backends import BackendGroup, BackendRun
 from .options import api_connection, api_options, node_name_option
 from .running import run_to_end
 
@@ -15,7 +15,7 @@ class LocalGroup(BackendGroup):
     """``local``: a gRPC client of ``to-api`` that drives one backend."""
 
     def invoke(self, ctx: click.Context) -> None:
-        run: RunBackend = super().invoke(ctx)
+        run: BackendRun = super().invoke(ctx)
         address, tls = api_connection(ctx.params)
         run_to_end(run(lambda node: watch_local(address, node, tls)))
 

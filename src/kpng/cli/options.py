@@ -41,7 +41,7 @@ def node_name_option(command: F) -> F:
     )(command)
 
 
-def node_name(ctx: click.Context, given: str | None) -> str:
+def nearest_node_name(ctx: click.Context, given: str | None) -> str:
     """The node's name: as given to the backend, else to ``local``/``to-local``, else the host's."""
     name = given or (ctx.parent.params.get("node_name") if ctx.parent else None) or socket.gethostname()
     return str(name).strip().lower()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -22,9 +22,13 @@ _MORE_SINKS = "kpng.more_sinks"
 _SOURCE = "kpng.source"
 
 
-def use_source(source: Source) -> None:
+SourceMaker = Callable[[bool], Source]
+"""Makes the source, given whether one state is all that its sinks want (each has ``--once``)."""
+
+
+def use_source(make: SourceMaker) -> None:
     """Say which source the command that is being invoked stands for."""
-    click.get_current_context().meta[_SOURCE] = source
+    click.get_current_context().meta[_SOURCE] = make
 
 
 class PipelineGroup(click.Group):
@@ -48,7 +52,8 @@ class PipelineGroup(click.Group):
             problems = ctx.obj = ProblemLog()
             sinks: list[Sink] = [super().invoke(ctx)]
             sinks += [self._invoke_sink(ctx, words) for words in ctx.meta[_MORE_SINKS]]
-            source: Source = ctx.meta[_SOURCE]
+            make: SourceMaker = ctx.meta[_SOURCE]
+            source = make(all(sink.once for sink in sinks))
         run_to_end(pipeline(source, sinks, problems))
 
     def _invoke_sink(self, ctx: click.Context, words: list[str]) -> Any:
@@ -81,7 +86,7 @@ async def pipeline(source: Source, sinks: Sequence[Sink], problems: ProblemLog) 
             group.create_task(source.run(store)),
             group.create_task(Auditor(store, problems).run()),
         ]
-        working = [group.create_task(sink(store)) for sink in sinks]
+        working = [group.create_task(sink.run(store)) for sink in sinks]
         await asyncio.wait(working)
         for task in background:
             task.cancel()

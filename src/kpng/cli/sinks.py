@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -16,11 +17,18 @@ from kpng.sinks import write_state_file
 from kpng.store import Store
 from kpng.wire.tls import server_context
 
-from .backends import BackendGroup, RunBackend
+from .backends import BackendGroup, BackendRun
 from .options import node_name_option
 
-Sink = Callable[[Store], Coroutine[Any, Any, None]]
-"""What a sink command returns: takes the store on until cancelled, or until it is done (``--once``)."""
+
+@dataclass(frozen=True)
+class Sink:
+    """What a sink command returns. ``run`` takes the store on until cancelled, or with ``once`` until the first
+    state has been taken."""
+
+    run: Callable[[Store], Coroutine[Any, Any, None]]
+    once: bool = False
+
 
 _PATH = click.Path(dir_okay=False)
 
@@ -70,7 +78,7 @@ def to_api(
         server = ApiServer(store, local_api=local_api, global_api=globalv1_api, own_node_only=own_node_only)
         await _serve(server, listen, tls)
 
-    return serve
+    return Sink(serve)
 
 
 async def _serve(server: ApiServer, listen: str, tls: ssl.SSLContext | None) -> None:
@@ -100,19 +108,19 @@ def to_file(output: str) -> Sink:
     async def write(store: Store) -> None:
         await write_state_file(store, output)
 
-    return write
+    return Sink(write)
 
 
 class LocalSinkGroup(BackendGroup):
     """``to-local``: turns a backend's command into a sink."""
 
     def invoke(self, ctx: click.Context) -> Sink:
-        run: RunBackend = super().invoke(ctx)
+        run: BackendRun = super().invoke(ctx)
 
         async def feed(store: Store) -> None:
             await run(lambda node: change_sets(store, node))
 
-        return feed
+        return Sink(feed, run.once)
 
 
 @click.group("to-local", cls=LocalSinkGroup)

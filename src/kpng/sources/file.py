@@ -34,10 +34,16 @@ class FileSource:
 
     Kernel notifications (inotify) only say when to look: the files are also looked at every second, for what
     notifications miss (network file systems, links that lead elsewhere, folders that are made anew).
+
+    A single file that is not good from the start is waited for; with ``once`` (nobody wants a second state) it is
+    an error.
     """
 
-    def __init__(self, path: str, problems: ProblemLog, filters: Filters | None = None) -> None:
+    def __init__(
+        self, path: str, problems: ProblemLog, filters: Filters | None = None, *, once: bool = False
+    ) -> None:
         self._path = path
+        self._once = once
         self._problems = ProblemScope(problems)
         self._filters = filters or Filters()
 
@@ -94,6 +100,8 @@ class FileSource:
         content = await asyncio.to_thread(files.content)
         if content is not None:
             self._use(store, content, files)
+        elif self._once:
+            raise UserError("; ".join(map(str, files.troubles())))
         else:
             self._problems.report_all(files.troubles())
 
