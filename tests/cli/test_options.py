@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import socket
 import ssl
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def name_of(outer: str, inner: str | None) -> str:
     def go(ctx: click.Context) -> None:
         seen.append(nearest_node_name(ctx, inner))
 
-    assert CliRunner().invoke(group, [*outer.split(), "go"]).exit_code == 0
+    CliRunner().invoke(group, [*shlex.split(outer), "go"], catch_exceptions=False)
     return seen[0]
 
 
@@ -96,6 +97,12 @@ def name_of(outer: str, inner: str | None) -> str:
 )
 def test_the_nearest_node_name_counts_in_lower_case(outer: str, inner: str | None, expected: str) -> None:
     assert name_of(outer, inner) == expected
+
+
+@pytest.mark.parametrize(("outer", "inner"), [("--node-name ''", None), ("", ""), ("", " "), ("--node-name a", "")])
+def test_a_node_name_that_is_empty_is_refused(outer: str, inner: str | None) -> None:
+    with pytest.raises(UserError, match="--node-name is empty"):
+        name_of(outer, inner)
 
 
 def connection_of(*words: str) -> tuple[str, ssl.SSLContext | None]:

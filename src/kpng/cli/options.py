@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from kpng.model import UserError
 from kpng.wire.tls import client_context
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,8 +44,12 @@ def node_name_option(command: F) -> F:
 
 def nearest_node_name(ctx: click.Context, given: str | None) -> str:
     """The node's name: as given to the backend, else to ``local``/``to-local``, else the host's."""
-    name = given or (ctx.parent.params.get("node_name") if ctx.parent else None) or socket.gethostname()
-    return str(name).strip().lower()
+    outer = ctx.parent.params.get("node_name") if ctx.parent else None
+    asked = given if given is not None else outer
+    name = str(socket.gethostname() if asked is None else asked).strip().lower()
+    if not name:
+        raise UserError("--node-name is empty; leave it out for the host name")
+    return name
 
 
 def api_connection(params: Mapping[str, Any]) -> tuple[str, ssl.SSLContext | None]:

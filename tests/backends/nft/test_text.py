@@ -194,6 +194,9 @@ def test_cluster_cidr(arguments: list[str], cidrs: tuple[str, ...]) -> None:
     [
         ("10.1.0.0", "'10.1.0.0' is not a CIDR"),
         ("10.1.0.0/33", "is not a CIDR"),
+        ("", "'' is not a CIDR"),
+        (",", "'' is not a CIDR"),
+        ("10.1.0.0/16,", "'' is not a CIDR"),
         ("10.1.0.0/16,10.2.0.0/16", "at most one CIDR of each family"),
     ],
 )

@@ -186,9 +186,8 @@ def connect() -> Nftables:
 
 
 def _cluster_cidrs(given: Sequence[str]) -> tuple[str, ...]:
-    cidrs = [part for text in given for part in text.split(",") if part.strip()]
     try:
-        parsed = [parse_cidr(cidr) for cidr in cidrs]
+        parsed = [parse_cidr(cidr) for text in given for cidr in text.split(",")]
     except InvalidObjectError as error:
         raise UserError(f"--cluster-cidr: {error.message}") from error
     if len({family_of(cidr) for cidr in parsed}) != len(parsed):
