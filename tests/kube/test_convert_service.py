@@ -294,6 +294,14 @@ PARTLY_BAD = [
         {"ports": [{"port": 80}, {"port": 81, "targetPort": 99999}]},
         "spec.ports[1].targetPort: 99999 is not a port number (1 to 65535)",
     ),
+    (
+        {"ports": [{"port": 80}, {"port": 81, "name": 'q"; flush'}]},
+        "spec.ports[1].name: 'q\"; flush' is not a port name",
+    ),
+    (
+        {"ports": [{"port": 80}, {"port": 81, "name": "a", "targetPort": "$(id)"}]},
+        "spec.ports[1].targetPort: '$(id)' is not a port name",
+    ),
     ({"ports": [{"port": 80, "nodePort": -1}]}, "spec.ports[0].nodePort: -1 is not a port number (1 to 65535)"),
     ({"ports": [{"port": 80}, {"name": "b", "port": 80}]}, "spec.ports[1]: a second port 80/TCP b"),
     ({"ports": [{"port": 80}, {"port": 81}]}, "spec.ports[1]: a second port 81/TCP"),

@@ -180,6 +180,8 @@ def test_a_bad_endpoint_leaves_the_others(addresses: list[str] | None, line: str
             "ports[1].protocol: 'tcp' is not a protocol (TCP, UDP, SCTP)",
         ),
         ({"name": "http", "port": 1}, "ports[1]: a second TCP port named 'http'"),
+        ({"name": 'q"; flush', "port": 1}, "ports[1].name: 'q\"; flush' is not a port name"),
+        ({"name": "a" * 64, "port": 1}, f"ports[1].name: '{'a' * 64}' is not a port name"),
     ],
 )
 def test_a_bad_port_leaves_the_others(port: dict[str, Any], line: str) -> None:
@@ -209,6 +211,24 @@ def test_a_slice_that_cannot_be_used(fields: dict[str, Any], line: str) -> None:
     assert convert_slice(slice_manifest({"addresses": ["10.1.0.5"]}, **fields)) == (None, [SUBJECT + line])
 
 
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"nodeName": "n\n1"}, r"nodeName: 'n\n1' is not a Kubernetes name"),
+        ({"hostname": "$(id)"}, "hostname: '$(id)' is not a Kubernetes name"),
+        ({"zone": "a b"}, "zone: 'a b' is not a zone"),
+        ({"targetRef": {"kind": "Pod", "name": "a/b"}}, "targetRef.name: 'a/b' is not a Kubernetes name"),
+        ({"hints": {"forZones": [{"name": "za"}, {"name": "z;"}]}}, "hints.forZones: 'z;' is not a zone"),
+        ({"hints": {"forNodes": [{"name": "n_1"}]}}, "hints.forNodes: 'n_1' is not a Kubernetes name"),
+    ],
+)
+def test_an_odd_name_is_left_out_and_the_endpoint_stays(fields: dict[str, Any], line: str) -> None:
+    named, problems = convert_slice(slice_manifest({"addresses": ["10.1.0.5"], **fields}))
+    plain, _ = convert_slice(slice_manifest({"addresses": ["10.1.0.5"]}))
+    assert problems == [f"{SUBJECT}endpoints[0].{line}"]
+    assert named == plain
+
+
 def convert_node(metadata: dict[str, Any], filters: Filters | None = None) -> tuple[Node | None, list[str]]:
     kube = decode_plain("Node", objects.Node, {"metadata": metadata})
     _, node, problems = Converter(filters or Filters(), "f.yaml").node(kube)
@@ -226,4 +246,8 @@ def test_nodes() -> None:
     expected = Node(name="n1", zone="za", labels={"beta/x": "y"}, annotations={"a": "b"})
     assert convert_node(metadata, filters) == (expected, [])
     assert convert_node({"name": "n2"}) == (Node(name="n2"), [])
+    assert convert_node({"name": "n1", "labels": {"topology.kubernetes.io/zone": 'z"a'}}) == (
+        Node(name="n1", labels={"topology.kubernetes.io/zone": 'z"a'}),
+        ["f.yaml: Node n1: metadata.labels[topology.kubernetes.io/zone]: 'z\"a' is not a zone"],
+    )
     assert convert_node({"labels": {}}) == (None, ["f.yaml: Node ?: metadata.name: not set"])

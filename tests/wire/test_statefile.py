@@ -244,6 +244,15 @@ SERVICE_PROBLEMS = [
         "sessionaffinity: {clientip: {timeoutseconds: 0}}",
         "Service default/web: sessionaffinity.clientip.timeoutseconds: 0 is not between 1 and 86400",
     ),
+    ("type: 'a b'", "Service default/web: type: 'a b' is not a type of Service"),
+    (
+        "ports: [{port: 80, name: 'q\"; flush'}]",
+        "Service default/web: ports[0].name: 'q\"; flush' is not a port name",
+    ),
+    (
+        "ports: [{port: 80, targetportname: $(id)}]",
+        "Service default/web: ports[0].targetportname: '$(id)' is not a port name",
+    ),
     ("topologykeys: [x]", "services[0]: service.service.topologykeys: unknown key"),
     ("clusterIPs: [x]", "services[0]: service.service.clusterIPs: unknown key"),
     (
@@ -276,6 +285,14 @@ ENDPOINT_PROBLEMS = [
         "{endpoint: {ips: {v4: [10.1.0.9]}, portoverrides: [{name: a, port: 0}]}}",
         "endpoints[1]: endpoint.portoverrides[0].port: 0 is not a port number (1 to 65535)",
     ),
+    (
+        "{endpoint: {ips: {v4: [10.1.0.9]}, portoverrides: [{name: $(id), port: 1}]}}",
+        "endpoints[1]: endpoint.portoverrides[0].name: '$(id)' is not a port name",
+    ),
+    (
+        "{endpoint: {ips: {v4: [10.1.0.9]}}, sourcename: '../x'}",
+        "endpoints[1]: sourcename: '../x' is not a Kubernetes name",
+    ),
     ("{endpoint: {ips: {v4: 10.1.0.9}}}", "endpoints[1]: endpoint.ips.v4: expected array, got str"),
     ("7", "endpoints[1]: expected object, got int"),
 ]
@@ -292,20 +309,39 @@ def test_a_bad_endpoint_spoils_only_itself(endpoint: str, line: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("field", "line"),
+    [
+        ("podname: a/b", "podname: 'a/b' is not a Kubernetes name"),
+        ("topology: {node: 'n 1'}", "topology.node: 'n 1' is not a Kubernetes name"),
+        ("topology: {zone: 'z;'}", "topology.zone: 'z;' is not a zone"),
+        ("hints: {zones: ['z;']}", "hints.zones[0]: 'z;' is not a zone"),
+        ("hints: {nodes: ['n;']}", "hints.nodes[0]: 'n;' is not a Kubernetes name"),
+    ],
+)
+def test_an_odd_name_is_left_out_and_the_endpoint_stays(field: str, line: str) -> None:
+    text = "services: [{{service: {{name: web}}, endpoints: [{{endpoint: {{ips: {{v4: [10.1.0.5]}}}}, {}}}]}}]"
+    state, problems = decode(text.format(field))
+    assert problems == [f"state.yaml: Service default/web: endpoints[0].{line}"]
+    assert state == decode(text.format("podname: null"))[0]
+
+
+@pytest.mark.parametrize(
     ("text", "line"),
     [
         ("services: [{service: {}}]", "services[0]: service.name: not set"),
         ("services: [{endpoints: []}]", "services[0]: service.name: not set"),
-        ("services: [{service: {name: a/b}}]", "services[0]: service.name: 'a/b' is not a name"),
+        ("services: [{service: {name: a/b}}]", "services[0]: service.name: 'a/b' is not a Kubernetes name"),
         (
             "services: [{service: {name: a, namespace: 'x|y'}}]",
-            "services[0]: service.namespace: 'x|y' is not a name",
+            "services[0]: service.namespace: 'x|y' is not a Kubernetes name",
         ),
         ("services: [{service: {name: 5}}]", "services[0]: service.name: expected str, got int"),
         ("services: [3]", "services[0]: expected object, got int"),
         ("services: {}", "state file: services: expected array, got object"),
         ("services: []\nhosts: []", "state file: hosts: unknown key"),
         ("nodes: [{topology: {zone: a}}]", "nodes[0]: name: not set"),
+        ("nodes: [{name: $(id)}]", "nodes[0]: name: '$(id)' is not a Kubernetes name"),
+        ("nodes: [{name: n1, topology: {zone: 'z;'}}]", "Node n1: topology.zone: 'z;' is not a zone"),
         ("nodes: [{name: n1, taints: []}]", "nodes[0]: taints: unknown key"),
         ("nodes: [{name: n1}, {name: n1}]", "Node n1: is there twice; the first one counts"),
         (
@@ -347,6 +383,9 @@ texts = st.text(max_size=8)
 words = st.one_of(
     names, st.sampled_from(["", "on", "null", "1", "0x1", "~", "a: b", "é", "- x", "2024-01-01", "#"])
 )
+odd_names = names | st.sampled_from(
+    ["", "on", "null", "1", "0x1", "1e3", "2024-01-01", "no"]
+)  # to YAML, other types
 v4 = st.integers(0x0A000001, 0x0AFFFFFE).map(lambda number: str(ipaddress.IPv4Address(number)))
 v6 = st.integers(1, 2**64).map(lambda number: str(ipaddress.IPv6Address((0xFD00 << 112) + number)))
 ipsets = st.lists(v4 | v6, max_size=3).map(IPSet.of)
@@ -354,9 +393,15 @@ port_numbers = st.integers(1, 65535)
 protocols = st.sampled_from([Protocol.TCP, Protocol.UDP, Protocol.SCTP])
 label_maps = st.dictionaries(words.filter(bool), words, max_size=2)
 optional_ports = st.just(0) | port_numbers
-few = st.sampled_from(["", "a", "b"])
+few = st.sampled_from(["", "a", "0"])
 mappings = st.builds(
-    PortMapping, port_numbers, protocols, few, optional_ports, target_port=optional_ports, target_port_name=words
+    PortMapping,
+    port_numbers,
+    protocols,
+    few,
+    optional_ports,
+    target_port=optional_ports,
+    target_port_name=odd_names,
 )
 endpoint_ports = st.builds(EndpointPort, few, port_numbers, protocols)
 hints = st.sets(names, max_size=2).map(lambda found: tuple(sorted(found)))
@@ -364,17 +409,17 @@ endpoint_infos = st.builds(
     EndpointInfo,
     addresses=ipsets.filter(bool),
     ports=st.lists(endpoint_ports, max_size=3, unique_by=lambda port: (port.name, port.protocol)).map(tuple),
-    hostname=words,
-    pod_name=words,
-    node=words,
-    zone=words,
+    hostname=odd_names,
+    pod_name=odd_names,
+    node=odd_names,
+    zone=odd_names,
     ready=st.booleans(),
     serving=st.booleans(),
     terminating=st.booleans(),
     zone_hints=hints,
     node_hints=hints,
 )
-nodes = st.builds(Node, name=names, zone=words, labels=label_maps, annotations=label_maps)
+nodes = st.builds(Node, name=names, zone=odd_names, labels=label_maps, annotations=label_maps)
 services = st.builds(
     Service,
     namespace=names,

@@ -69,7 +69,8 @@ def check_identity(metadata: Metadata, faults: Faults, *, namespaced: bool = Tru
     names = [("metadata.name", metadata.name)]
     if namespaced:
         names.append(("metadata.namespace", metadata.namespace or "default"))
-    return all([faults.name(check_name, name, field) for field, name in names])
+    usable = [faults.name(check_name, name, field) for field, name in names]  # each of them is told
+    return all(usable)
 
 
 def check_service_address(text: str, field: str) -> str:

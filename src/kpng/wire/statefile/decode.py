@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -23,9 +22,14 @@ from kpng.model import (
     Service,
     ServiceKey,
     check_endpoint_address,
+    check_name,
+    check_port_name,
+    check_service_type,
+    check_zone,
     family_of,
     parse_address,
     parse_cidr,
+    quoted,
     resolve_port,
 )
 from kpng.model.shape import split_validation_error
@@ -38,7 +42,6 @@ S = TypeVar("S", bound=Struct)
 Override = tuple[str, int, Protocol | None]
 """(port name, port, protocol where the file gives one)."""
 
-_BAD_NAME = re.compile(r"[/|\x00-\x20\x7f]")
 _MAX_AFFINITY_SECONDS = 86400
 
 
@@ -125,27 +128,27 @@ class _StateDecoder:
 
     def _node(self, data: object) -> None:
         shape = self._shape(data, schema.Node)
-        if shape is None or not self._name(shape.name, "name"):
+        name = self._own_name(shape.name, "name") if shape else ""
+        if shape is None or not name:
             return
-        name = shape.name or ""
         self._subject = f"Node {name}"
         if name in self.state.nodes:
             self._problem("", "is there twice; the first one counts")
             return
-        zone = (shape.topology.zone or "") if shape.topology else ""
+        zone = self._name(check_zone, shape.topology.zone, "topology.zone") if shape.topology else ""
         self.state.nodes[name] = Node(
             name=name, zone=zone, labels=_labels(shape.labels), annotations=_labels(shape.annotations)
         )
 
-    def _name(self, name: str | None, field: str) -> bool:
-        """Names become keys and paths on the wire: nothing that separates those."""
+    def _own_name(self, name: str | None, field: str) -> str:
+        """What an object is called; "" where it has no name that can be used."""
         if not name:
             self._problem(field, "not set")
-        elif _BAD_NAME.search(name):
-            self._problem(field, f"{name[:80]!r} is not a name")
-        else:
-            return True
-        return False
+        return self._name(check_name, name, field)
+
+    def _name(self, check: Callable[[str, str], str], text: str | None, field: str) -> str:
+        """The name; "" where there is none, or none that can be used, which is told."""
+        return (self._check(check, text, field) or "") if text else ""
 
     # -- services ----------------------------------------------------------------------------------
 
@@ -155,11 +158,13 @@ class _StateDecoder:
             return
         self._at = "service"
         shape = self._shape(entry.service if entry.service is not None else {}, schema.Service)
-        if shape is None or not self._name(shape.name, "name"):
+        if shape is None:
             return
-        if not self._name(shape.namespace or "default", "namespace"):
+        key = ServiceKey(
+            self._own_name(shape.namespace or "default", "namespace"), self._own_name(shape.name, "name")
+        )
+        if not all(key):
             return
-        key = ServiceKey(shape.namespace or "default", shape.name or "")
         self._subject, self._at = f"Service {key}", ""
         if key in self.state.services:
             self._problem("", "is there twice; the first one counts")
@@ -175,7 +180,7 @@ class _StateDecoder:
         return Service(
             namespace=key.namespace,
             name=key.name,
-            type=shape.type or "ClusterIP",
+            type=self._name(check_service_type, shape.type, "type") or "ClusterIP",
             cluster_ips=self._ips(ips.clusterips, "ips.clusterips", parse_address),
             external_ips=self._ips(ips.externalips, "ips.externalips", parse_address),
             load_balancer_ips=IPSet() if ranges is None else balancer_ips,
@@ -240,7 +245,10 @@ class _StateDecoder:
             if target is None:
                 continue
             node_port = self._port(port.nodeport, f"{where}.nodeport") or 0
-            name, target_name = port.name or "", port.targetportname or ""
+            name = self._name(check_port_name, port.name, f"{where}.name")
+            target_name = self._name(check_port_name, port.targetportname, f"{where}.targetportname")
+            if name != (port.name or "") or target_name != (port.targetportname or ""):
+                continue
             yield PortMapping(number, protocol, name, node_port, target, target_name)
 
     def _port(self, number: int | None, field: str, *, needed: bool = False) -> int | None:
@@ -256,7 +264,10 @@ class _StateDecoder:
         names = {protocol.name: protocol for protocol in Protocol}
         protocol = names.get(value.upper()) if isinstance(value, str) else dict(enumerate(Protocol)).get(value or 1)
         if protocol is None or protocol is Protocol.UNKNOWN:
-            self._problem(field, f"{value!r} is not a protocol (1 TCP, 2 UDP, 3 SCTP)")
+            self._problem(
+                field,
+                f"{quoted(value) if isinstance(value, str) else value} is not a protocol (1 TCP, 2 UDP, 3 SCTP)",
+            )
             return None
         return protocol
 
@@ -270,13 +281,14 @@ class _StateDecoder:
             endpoint = self._endpoint(shape, service) if shape else None
             if shape is None or endpoint is None:
                 continue
-            name = shape.sourcename or service.name
+            name = self._own_name(shape.sourcename or service.name, "sourcename")
+            if not name:
+                continue
             owner = self.state.sources.get((service.namespace, name))
             if owner is not None:
                 self._problem("sourcename", f"{name!r} is already that of endpoints of Service {owner.service}")
                 continue
-            if self._name(name, "sourcename"):
-                sources.setdefault(name, []).append(endpoint)
+            sources.setdefault(name, []).append(endpoint)
         for name, endpoints in sources.items():
             self.state.sources[service.namespace, name] = EndpointSource(service.key, tuple(endpoints))
 
@@ -296,16 +308,20 @@ class _StateDecoder:
         return EndpointInfo(
             addresses=addresses,
             ports=complete_ports(overrides, service.ports),
-            hostname=inner.hostname or "",
-            pod_name=shape.podname or "",
-            node=topology.node or "",
-            zone=topology.zone or "",
+            hostname=self._name(check_name, inner.hostname, "endpoint.hostname"),
+            pod_name=self._name(check_name, shape.podname, "podname"),
+            node=self._name(check_name, topology.node, "topology.node"),
+            zone=self._name(check_zone, topology.zone, "topology.zone"),
             ready=conditions.ready is not False,
             serving=conditions.serving is not False,
             terminating=conditions.terminating is True,
-            zone_hints=tuple(sorted(set(hints.zones or ()))),
-            node_hints=tuple(sorted(set(hints.nodes or ()))),
+            zone_hints=self._hints(check_zone, hints.zones, "hints.zones"),
+            node_hints=self._hints(check_name, hints.nodes, "hints.nodes"),
         )
+
+    def _hints(self, check: Callable[[str, str], str], names: list[str] | None, field: str) -> tuple[str, ...]:
+        found = {self._name(check, name, f"{field}[{index}]") for index, name in enumerate(names or ())}
+        return tuple(sorted(found - {""}))
 
     def _overrides(self, overrides: list[schema.PortOverride]) -> Iterator[Override]:
         for index, override in enumerate(overrides):
@@ -316,8 +332,9 @@ class _StateDecoder:
                 protocol = self._protocol(override.protocol, f"{where}.protocol")
                 if protocol is None:
                     continue
-            if port is not None:
-                yield override.name or "", port, protocol
+            name = self._name(check_port_name, override.name, f"{where}.name")
+            if port is not None and name == (override.name or ""):
+                yield name, port, protocol
 
 
 def _labels(labels: schema.Labels) -> dict[str, str]:
