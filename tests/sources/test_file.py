@@ -225,6 +225,20 @@ async def test_a_folder_and_what_is_below_it(tmp_path: Path) -> None:
         assert follow.lines() == []
 
 
+async def test_a_folder_without_manifests_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "notes.txt").write_text(service())
+    line = f"{tmp_path}: no manifests in this folder (looked for *.yaml, *.yml, *.json)"
+    async with following(tmp_path) as follow:
+        await follow.until(lambda: follow.store.snapshot.complete)
+        assert follow.lines() == [line]
+        (tmp_path / "more.txt").touch()
+        (tmp_path / "web.yaml").write_text(service())
+        await follow.until(lambda: follow.names and not follow.lines())
+        (tmp_path / "web.yaml").unlink()
+        await follow.until(lambda: not follow.names and follow.lines() == [line])
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [line, line]
+
+
 async def test_files_come_and_go(tmp_path: Path) -> None:
     async with following(tmp_path) as follow:
         await follow.until(lambda: follow.store.snapshot.complete)

@@ -95,7 +95,10 @@ class InputFiles:
         return merge(good)
 
     def troubles(self) -> list[Problem]:
-        """The files that are not good now."""
+        """The files that are not good now, or that there is none."""
+        if not self._entries:
+            looked_for = ", ".join(f"*{suffix}" for suffix in _SUFFIXES)
+            return [Problem(str(self._path), "", f"no manifests in this folder (looked for {looked_for})")]
         return [entry.trouble for entry in self._entries.values() if entry.trouble]
 
     def _found(self) -> Iterator[Path]:
