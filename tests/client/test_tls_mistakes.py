@@ -82,12 +82,12 @@ MISTAKES: dict[str, tuple[Ends, str, str]] = {
     "the client is of another CA": (
         lambda c: (c.server(c.good), c.client(c.stranger)),
         "handshake failed: the peer's certificate is not accepted: unable to get local issuer certificate",
-        "connection closed by the peer, which may not accept our certificate",
+        "connection closed by the peer; it may not accept our certificate",
     ),
     "the client has no certificate": (
         lambda c: (c.server(c.good), client_context(None, None, c.ours.certificate)),
         "handshake failed: peer did not return a certificate",
-        "connection closed by the peer, which may not accept our certificate",
+        "connection closed by the peer; it may not accept our certificate",
     ),
     "the server's certificate has expired": (
         lambda c: (c.server(c.expired), c.client(c.good)),
@@ -97,7 +97,7 @@ MISTAKES: dict[str, tuple[Ends, str, str]] = {
     "the client's certificate has expired": (
         lambda c: (c.server(c.good), c.client(c.expired)),
         "handshake failed: the peer's certificate is not accepted: certificate has expired",
-        "connection closed by the peer, which may not accept our certificate",
+        "connection closed by the peer; it may not accept our certificate",
     ),
     "the server has another name": (
         lambda c: (c.server(c.misnamed), c.client(c.good)),
@@ -107,11 +107,11 @@ MISTAKES: dict[str, tuple[Ends, str, str]] = {
     "only the server speaks TLS": (
         lambda c: (c.server(c.good), None),
         "handshake failed: the peer does not speak TLS",
-        "connection closed by the peer, which may expect TLS",
+        "connection closed by the peer; it may expect TLS",
     ),
     "only the client speaks TLS": (
         lambda c: (None, c.client(c.good)),
-        "connection closed: PROTOCOL_ERROR: the peer speaks TLS",
+        "connection closed: the peer speaks TLS (PROTOCOL_ERROR)",
         "the peer does not speak TLS",
     ),
 }

@@ -597,7 +597,7 @@ async def scenario_mutual_tls() -> None:
     while len(messages) < 10_001:
         messages += await call.receive()
     assert messages[0] == b"node-a"
-    for unwelcome, reason in ((stranger, "which may not accept our certificate"), (None, "closed by the peer")):
+    for unwelcome, reason in ((stranger, "it may not accept our certificate"), (None, "closed by the peer")):
         with pytest.raises(ConnectionError, match=reason):
             await GrpcConnection.connect(address, unwelcome, connect_seconds=5)
     await connection.close()

@@ -145,4 +145,4 @@ def test_an_error_code_nobody_knows_counts_as_internal() -> None:
 
 
 def test_errors_read_well() -> None:
-    assert str(Http2Error(ErrorCode.PROTOCOL_ERROR, "no")) == "PROTOCOL_ERROR: no"
+    assert str(Http2Error(ErrorCode.PROTOCOL_ERROR, "no")) == "no (PROTOCOL_ERROR)"

@@ -64,7 +64,7 @@ class GrpcConnection:
         except TimeoutError as error:
             raise TimeoutError(f"{target}: no answer within {connect_seconds:g} s") from error
         except OSError as error:
-            raise ConnectionError(f"{target}: {_reason(error, tls is not None)}") from error
+            raise ConnectionError(f"{target}: {connection.fault or _reason(error, tls is not None)}") from error
         finally:
             if not connection.core.settled:
                 connection.abort()
@@ -121,7 +121,7 @@ class ClientCall(GrpcStream):
         status, ConnectionError if the connection was lost.
         """
         if not await self._wait_readable():
-            raise EndOfStream
+            raise EndOfStream("OK")
         messages, self._inbox = self._inbox, []
         self._release()
         return messages
@@ -184,8 +184,9 @@ def _reason(error: OSError, tls: bool) -> str:
     if error.errno is not None and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
     text = error.strerror or str(error) or "connection closed by the peer"
-    hint = ", which may not accept our certificate" if tls else ", which may expect TLS"
-    return text + (hint if isinstance(error, ConnectionError) else "")
+    if not isinstance(error, ConnectionError):
+        return text
+    return f"{text}; it may not accept our certificate" if tls else f"{text}; it may expect TLS"
 
 
 def _authority(target: TcpAddress | UnixAddress) -> str:

@@ -102,18 +102,29 @@ def _collect(message: bytes, collected: Round) -> bool:
     return kind == "Sync"
 
 
+_LINES = {
+    (True, True): "%s ended the watch: %s",
+    (True, False): "connection to %s lost: %s",
+    (False, True): "%s refused the watch, will ask again: %s",
+    (False, False): "cannot connect to %s, will keep trying: %s",
+}
+"""By whether the watch had worked, and whether it is the peer that says so."""
+
+
 class _Link:
     """How the link to a server does: tells its ups and downs once each, and paces the attempts."""
 
     def __init__(self, address: str) -> None:
         self._address = str(parse_address(address))
-        self._up: bool | None = None
+        self._up = False
+        self._told: set[str] = set()
         self._attempts = 0
 
     def connected(self) -> None:
         if not self._up:
             log.info("connected to %s", self._address, extra={"event": "connected"})
         self._up = True
+        self._told.clear()
 
     def works(self) -> None:
         """A round came through, so that the next loss is a first one."""
@@ -121,15 +132,18 @@ class _Link:
 
     async def lost(self, error: Exception) -> None:
         """Tell it, and wait until the next attempt is due."""
-        reason = (str(error) or type(error).__name__).removeprefix(f"{self._address}: ")
-        if self._up:
-            log.warning("connection to %s lost: %s", self._address, reason, extra={"event": "disconnected"})
-        elif self._up is None:
-            log.warning("cannot connect to %s, will keep trying: %s", self._address, reason)
-        else:
-            log.debug("cannot connect to %s: %s", self._address, reason)
+        self._tell(error)
         self._up = False
         # jitter over the whole interval: a fleet that lost its brain must not come back as one
         delay = min(FIRST_RETRY_SECONDS * 2**self._attempts, LAST_RETRY_SECONDS)
         self._attempts = min(self._attempts + 1, 10)
         await asyncio.sleep(delay * random.uniform(0.5, 1))
+
+    def _tell(self, error: Exception) -> None:
+        """What became of the watch, once for each way in which it fails until it works again."""
+        answered = not isinstance(error, OSError)  # the peer is there, and said no
+        line = _LINES[self._up, answered]
+        level = logging.DEBUG if line in self._told else logging.WARNING
+        self._told.add(line)
+        reason = (str(error) or type(error).__name__).removeprefix(f"{self._address}: ")
+        log.log(level, line, self._address, reason, extra={"event": "disconnected"} if self._up else None)

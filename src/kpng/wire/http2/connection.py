@@ -186,7 +186,7 @@ class Connection:
             if self.settled:
                 raise
             spoken = "speaks TLS" if data[:1] in _TLS_RECORDS else "does not speak HTTP/2"
-            raise Http2Error(error.code, f"the peer {spoken}") from error
+            raise Http2Error(ErrorCode.PROTOCOL_ERROR, f"the peer {spoken}") from error
         events, self._events = self._events, []
         return events
 

@@ -115,7 +115,8 @@ class Http2Protocol(asyncio.Protocol):
             self._timer.cancel()
         self._transport = None
         closed = "connection closed" if self.core.closed else "connection closed by the peer"
-        self.lost(self.fault or str(error or closed))
+        told = error.strerror if isinstance(error, OSError) else None
+        self.lost(self.fault or told or str(error or closed))
 
     # What the users of a connection call
 

@@ -36,7 +36,7 @@ class Http2Error(Exception):
     """The peer broke the protocol or a limit; the connection ends."""
 
     def __init__(self, code: ErrorCode, reason: str) -> None:
-        super().__init__(f"{code.name}: {reason}")
+        super().__init__(f"{reason} ({code.name})")
         self.code = code
         self.reason = reason
 
@@ -45,6 +45,6 @@ class StreamError(Exception):
     """The peer broke the protocol on one stream; only that one ends."""
 
     def __init__(self, stream_id: int, code: ErrorCode, reason: str) -> None:
-        super().__init__(f"stream {stream_id}: {code.name}: {reason}")
+        super().__init__(f"stream {stream_id}: {reason} ({code.name})")
         self.stream_id = stream_id
         self.code = code
