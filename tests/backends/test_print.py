@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 from typing import Any
 
@@ -170,40 +169,6 @@ def test_a_state_is_never_changed_only_followed_by_another() -> None:
 def test_every_format_is_offered() -> None:
     (option,) = PrintBackend.options
     assert tuple(option.type.choices) == FORMATS  # type: ignore[attr-defined]
-
-
-READER_GONE = """
-import asyncio, sys
-from kpng.backends.print import PrintBackend
-from kpng.model import UserError
-from kpng.testing import full_state
-
-async def main():
-    sys.stdin.read()  # until our reader has gone
-    try:
-        await PrintBackend().apply(full_state())
-    except UserError as error:
-        print("UserError:", error, file=sys.stderr)
-
-asyncio.run(main())
-"""
-
-
-def test_a_reader_that_went_away_is_one_line_and_no_traceback() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", READER_GONE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        process.stdout.close()
-        process.stdin.close()
-        assert process.stderr.read() == "UserError: the reader of standard output went away\n"
-    assert process.returncode == 0
 
 
 async def test_a_full_disk_is_the_worlds_fault_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,6 +239,32 @@ def test_one_signal_ends_it_within_two_seconds(name: str, number: signal.Signals
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["to-print", "to-print --once -o json", "to-nft --dry-run"])
+def test_a_signal_ends_it_though_nobody_reads_its_output(
+    backend: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    services = [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": f"web-{i}", "namespace": "demo"},
+            "spec": {"clusterIP": f"10.96.{i // 256}.{i % 256}", "ports": [{"port": 80}]},
+        }
+        for i in range(2000)  # more than a pipe takes (64 KiB)
+    ]
+    (tmp_path / "many.json").write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": services}))
+    words = f"--log-level error file -i {tmp_path}/many.json to-local {backend}"
+    with running(*words.split()) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        time.sleep(0.3)
+        process.send_signal(number)
+        assert process.wait(2) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 COMPLETIONS = {
     "kpng k": ["kube"],
     "kpng file -i x to-": ["to-api", "to-file", "to-local"],

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from kpng.cli.output import OutputClosedError
 from kpng.cli.running import GC_THRESHOLDS, UserMistake, run_to_end
 from kpng.model import UserError
 
@@ -66,6 +67,13 @@ RAISED: dict[str, tuple[Exception, type[Exception], int, str]] = {
         "OSError: disk",
     ),
 }
+
+
+def test_output_that_nobody_reads_is_an_end_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(click.exceptions.Exit) as caught:
+        run_to_end(ends_with(ExceptionGroup("g", [OutputClosedError("gone")])))
+    assert caught.value.exit_code == 0
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("name", RAISED)

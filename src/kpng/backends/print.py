@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Iterator
 from typing import ClassVar
 
 import click
 import yaml
 
-from kpng.model import ChangeSet, Endpoint, ServiceChange, ServiceKey, UserError
+from kpng.model import ChangeSet, Endpoint, ServiceChange, ServiceKey
 
 from .contract import Backend
 from .document import LocalState
@@ -50,18 +48,7 @@ class PrintBackend(Backend):
             self._state = self._state.after(changes)
             document = self._state.document()
             text = json.dumps(document) if self._output == "json" else "---\n" + yaml.safe_dump(document).rstrip()
-        try:
-            print(text, flush=True)
-        except BrokenPipeError:
-            _silence_standard_output()
-            raise UserError("the reader of standard output went away") from None
-
-
-def _silence_standard_output() -> None:
-    """Or Python complains once more when it flushes at exit (docs.python.org, signal, "Note on SIGPIPE")."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+        print(text, flush=True)
 
 
 def change_lines(changes: ChangeSet) -> Iterator[str]:

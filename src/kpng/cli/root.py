@@ -16,7 +16,8 @@ from kpng.backends import backend_names, load_backend
 from kpng.model import UserError
 from kpng.ops import FORMATS, LEVELS, configure_logging
 
-from .running import UserMistake
+from .output import OutputClosedError, guard_standard_output
+from .running import EXIT_DONE, UserMistake
 
 COMMANDS = ("kube", "file", "api", "local", "lab")
 """Each is the click command of that name in the module of that name."""
@@ -53,7 +54,7 @@ def root(log_level: str, log_format: str) -> None:
     kpng file -i state.yaml to-local to-print   what would a node have to do?
     kpng lab                                    see it work, in a cluster of network namespaces
 
-    Exit codes: 0 done or stopped by a signal, 1 failed, 2 wrong usage or input.
+    Exit codes: 0 done, stopped by a signal or no longer read, 1 failed, 2 wrong usage or input.
     """
     configure_logging(log_level, log_format)
 
@@ -107,8 +108,11 @@ def _open_standard_files() -> None:
 def main() -> None:
     """Entry point of the command."""
     _open_standard_files()
+    guard_standard_output()
     try:
         root(prog_name="kpng")
+    except OutputClosedError:
+        sys.exit(EXIT_DONE)
     except UserError as error:
         UserMistake(str(error)).show()
         sys.exit(UserMistake.exit_code)

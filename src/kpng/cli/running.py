@@ -13,8 +13,11 @@ import uvloop
 from kpng.model import UserError
 from kpng.ops import run_until_signal
 
+from .output import OutputClosedError
+
 log = logging.getLogger(__name__)
 
+EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USER_ERROR = 2
 
@@ -33,7 +36,8 @@ class UserMistake(click.ClickException):
 
 
 def run_to_end(work: Coroutine[Any, Any, int | None]) -> None:
-    """Run a command's coroutine. Exit codes: 0 done or stopped by a signal, 1 failed, 2 the user's mistake."""
+    """Run a command's coroutine. Exit codes: 0 done, stopped by a signal or no longer read, 1 failed, 2 the user's
+    mistake."""
     gc.set_threshold(*GC_THRESHOLDS)
     try:
         code = uvloop.run(run_until_signal(work))
@@ -46,6 +50,8 @@ def run_to_end(work: Coroutine[Any, Any, int | None]) -> None:
 def _ending(errors: list[Exception]) -> Exception:
     """How the command ends. What the user can mend comes before what may only follow from it."""
     mistake = next((error for error in errors if isinstance(error, UserError)), None)
+    if isinstance(mistake, OutputClosedError):
+        return click.exceptions.Exit(EXIT_DONE)
     if mistake is not None:
         return UserMistake(str(mistake))
     log.error("%s: %s", type(errors[0]).__name__, errors[0])
