@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,14 +25,25 @@ KPNG = (sys.executable, "-m", "kpng")
 whole_lab = [pytest.mark.netns, pytest.mark.slow]
 
 
-def kpng_lab(name: str, *arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def kpng_lab(name: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """``kpng lab`` as a process, which does not outlive the test."""
     command = [*KPNG, "lab", *arguments, "--name", name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def run_to_end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def end_of(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=100)
     return process.returncode, out, err
+
+
+def run_to_end(name: str, *arguments: str) -> tuple[int, str, str]:
+    with kpng_lab(name, *arguments) as process:
+        return end_of(process)
 
 
 def wait_for_progress(process: subprocess.Popen[str], word: str) -> None:
@@ -54,17 +66,12 @@ def assert_nothing_left(name: str) -> None:
 @pytest.fixture
 def kept(lab_name: str) -> Iterator[str]:
     """The name of a lab of two nodes that was kept."""
-    code, out, err = run_to_end(kpng_lab(lab_name, "--keep", "--nodes", "2", "--output", "json"))
+    code, out, err = run_to_end(lab_name, "--keep", "--nodes", "2", "--output", "json")
     assert code == 0, err + out
     assert json.loads(out)["passed"] is True
     yield lab_name
-    assert run_to_end(kpng_lab_down(lab_name))[0] == 0
+    assert run_to_end(lab_name, "down")[0] == 0
     assert_nothing_left(lab_name)
-
-
-def kpng_lab_down(name: str) -> subprocess.Popen[str]:
-    command = [*KPNG, "lab", "down", "--name", name]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 class TestWholeLab:
@@ -96,7 +103,7 @@ class TestWholeLab:
         control.run(*kubectl, "delete", "endpointslice", "shop-ipv4")
         assert "shop-ipv4 serverside-applied" in control.run(*kubectl, "apply", "--server-side", "-f", slices)
         assert "table ip kpng" in node.run("nft", "list", "ruleset")
-        code, out, err = run_to_end(kpng_lab(kept))
+        code, out, err = run_to_end(kept)
         assert (code, out) == (2, "")
         assert "kept running" in err
         assert "Traceback" not in err
@@ -107,47 +114,58 @@ class TestWholeLab:
             ("network:", signal.SIGINT),
             ("API server:", signal.SIGTERM),
             ("pods:", signal.SIGINT),
+            ("pods:", signal.SIGHUP),
             ("sending traffic", signal.SIGTERM),
             ("changing", signal.SIGINT),
         ],
     )
     def test_a_signal_ends_it_within_two_seconds(self, lab_name: str, moment: str, number: signal.Signals) -> None:
-        process = kpng_lab(lab_name)
-        wait_for_progress(process, moment)
-        sent = time.monotonic()
-        process.send_signal(number)
-        _, _, err = run_to_end(process)
+        with kpng_lab(lab_name) as process:
+            wait_for_progress(process, moment)
+            sent = time.monotonic()
+            process.send_signal(number)
+            _, _, err = end_of(process)
         assert time.monotonic() - sent < 2
+        assert process.returncode == 0
         assert "Traceback" not in err
+        assert_nothing_left(lab_name)
+
+    def test_it_does_not_live_on_when_who_started_it_is_gone(self, lab_name: str) -> None:
+        with kpng_lab(lab_name) as process:
+            wait_for_progress(process, "network:")
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            process.stderr.close()
+            assert process.wait(60) != 0
         assert_nothing_left(lab_name)
 
     def test_a_killed_lab_does_not_stop_the_next(self, lab_name: str) -> None:
         """That one killed earlier, while it is being built, can be swept: see test_cleanup."""
-        process = kpng_lab(lab_name)
-        wait_for_progress(process, "kpng:")
-        process.kill()
-        run_to_end(process)
+        with kpng_lab(lab_name) as process:
+            wait_for_progress(process, "kpng:")
+        assert process.returncode == -signal.SIGKILL
         assert namespaces(lab_name)
-        code, out, err = run_to_end(kpng_lab(lab_name, "--nodes", "2"))
+        code, out, err = run_to_end(lab_name, "--nodes", "2")
         assert code == 0, err + out
         assert "remains of a killed lab" in err
         assert_nothing_left(lab_name)
 
     def test_a_brain_that_dies_is_named(self, lab_name: str) -> None:
-        process = kpng_lab(lab_name)
-        wait_for_progress(process, "pods:")
-        brain = next(pid for pid in processes(lab_name) if b"to-api" in command_line(pid))
-        os.kill(brain, signal.SIGKILL)
-        code, out, err = run_to_end(process)
+        with kpng_lab(lab_name) as process:
+            wait_for_progress(process, "pods:")
+            brain = next(pid for pid in processes(lab_name) if b"to-api" in command_line(pid))
+            os.kill(brain, signal.SIGKILL)
+            code, out, err = end_of(process)
         assert (code, out) == (1, "")
         assert "brain ended early, exit code -9" in err
         assert_nothing_left(lab_name)
 
     def test_down_ends_a_lab_that_is_running(self, lab_name: str) -> None:
-        process = kpng_lab(lab_name)
-        wait_for_progress(process, "pods:")
-        assert run_to_end(kpng_lab_down(lab_name))[0] == 0
-        run_to_end(process)
+        with kpng_lab(lab_name) as process:
+            wait_for_progress(process, "pods:")
+            assert run_to_end(lab_name, "down")[0] == 0
+            end_of(process)
         assert_nothing_left(lab_name)
 
 
