@@ -34,13 +34,15 @@ def address(state: Path, tmp_path: Path) -> Iterator[str]:
     socket = tmp_path / "kpng.sock"
     command = [sys.executable, "-m", "kpng", "file", "-i", str(state), "to-api", "--listen", f"unix://{socket}"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "serving on" in line:
-                break
-        yield f"unix://{socket}"
-        process.terminate()
-        process.stderr.read()
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "serving on" in line:
+                    break
+            yield f"unix://{socket}"
+        finally:
+            process.terminate()
+            process.communicate(timeout=20)
 
 
 class Watcher:

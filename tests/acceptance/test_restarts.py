@@ -190,11 +190,11 @@ def programs(machines: Machines, tmp_path: Path) -> Iterator[dict[str, Program]]
             "kpng", "local", "--api", RELAY, "to-nft", "--node-name", "node-a",
         ),
     }  # fmt: skip
-    for program in started.values():
-        program.start()
-    yield started
-    for program in started.values():
-        program.kill()
+    with ExitStack() as stack:
+        for program in started.values():
+            stack.callback(program.kill)
+            program.start()
+        yield started
 
 
 def works(machines: Machines) -> bool:

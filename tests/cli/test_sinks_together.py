@@ -19,12 +19,14 @@ KPNG = [sys.executable, "-m", "kpng", "--log-level", "error"]
 
 @contextmanager
 def running(*words: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen([*KPNG, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.communicate(timeout=20)
+    """A command that goes on, and ends well when asked to."""
+    with subprocess.Popen([*KPNG, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+            process.terminate()
+            process.communicate(timeout=20)
+        finally:
+            process.kill()
     assert process.returncode == 0
 
 
@@ -104,15 +106,9 @@ def test_an_api_that_is_switched_off_is_named(switch: str, watch: str, tmp_path:
     sock = tmp_path / "s"
     with running("file", "-i", str(EXAMPLE), "to-api", "--listen", f"unix://{sock}", switch):
         until_there(sock)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kpng", *watch.format(sock=f"unix://{sock}").split()],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stderr is not None
-        told = process.stderr.readline()
-        process.terminate()
-        process.communicate(timeout=20)
+        with running("--log-level", "warning", *watch.format(sock=f"unix://{sock}").split()) as process:
+            assert process.stderr is not None
+            told = process.stderr.readline()
     assert "UNIMPLEMENTED: unknown method" in told
 
 

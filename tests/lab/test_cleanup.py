@@ -41,15 +41,17 @@ def build_and_kill(name: str, after: float | None) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", BUILDER, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as builder:
-        assert builder.stdout is not None
-        if after is None:
-            assert builder.stdout.readline() == "built\n"
-        else:
-            deadline = time.monotonic() + 5
-            while not namespaces(name) and time.monotonic() < deadline:
-                time.sleep(0.001)
-            time.sleep(after)
-        builder.kill()
+        try:
+            assert builder.stdout is not None
+            if after is None:
+                assert builder.stdout.readline() == "built\n"
+            else:
+                deadline = time.monotonic() + 5
+                while not namespaces(name) and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                time.sleep(after)
+        finally:
+            builder.kill()
 
 
 def assert_nothing_left(name: str) -> None:
@@ -93,17 +95,22 @@ def test_other_labs_and_other_processes_are_left_alone(lab_name: str) -> None:
         subprocess.Popen(["sleep", "60"], env=environment) as marked,
         subprocess.Popen(["sleep", "60"]) as foreign,
     ):
-        down(lab_name)
-        assert spared.exists()
-        assert marked.poll() is foreign.poll() is None
-        marked.kill()
-        foreign.kill()
+        try:
+            down(lab_name)
+            assert spared.exists()
+            assert marked.poll() is foreign.poll() is None
+        finally:
+            marked.kill()
+            foreign.kill()
 
 
 def test_a_process_outside_of_the_namespaces_is_found_by_its_mark(lab_name: str) -> None:
     with subprocess.Popen(["sleep", "60"], env=os.environ | {MARK: lab_name}) as stray:
-        down(lab_name)
-        assert stray.wait(5) == -signal.SIGKILL
+        try:
+            down(lab_name)
+            assert stray.wait(5) == -signal.SIGKILL
+        finally:
+            stray.kill()
 
 
 def test_a_guest_inside_a_namespace_is_ended(lab_name: str) -> None:

@@ -22,10 +22,12 @@ pytestmark = [pytest.mark.netns, pytest.mark.slow]
 async def cluster(lab_name: str) -> AsyncIterator[Cluster]:
     directory(lab_name).mkdir()
     built = Cluster(plan(lab_name, 2), directory(lab_name))
-    built.build()
-    yield built
-    built.close()
-    built.processes.kill()
+    try:
+        built.build()
+        yield built
+    finally:
+        built.close()
+        built.processes.kill()
 
 
 async def test_the_api_server_holds_the_manifests_and_takes_changes(cluster: Cluster) -> None:

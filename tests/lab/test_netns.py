@@ -108,11 +108,13 @@ class TestInside:
         namespace = Namespace(f"kpng-{lab_name}-two")
         namespace.create()
         with namespace.popen("sleep", "60") as inner, subprocess.Popen(["sleep", "60"]) as outer:
-            wait_until(lambda: bool(namespace.pids()))
-            namespace.delete()
-            assert inner.wait(5) == -signal.SIGKILL
-            assert outer.poll() is None
-            outer.kill()
+            try:
+                wait_until(lambda: bool(namespace.pids()))
+                namespace.delete()
+                assert inner.wait(5) == -signal.SIGKILL
+                assert outer.poll() is None
+            finally:
+                outer.kill()
 
     def test_a_cable_joins_two(self, inside: Namespace, lab_name: str) -> None:
         with Namespace(f"kpng-{lab_name}-two") as other:

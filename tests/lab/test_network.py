@@ -47,16 +47,19 @@ async def wired(lab_name: str, tmp_path: Path) -> AsyncIterator[Wired]:
     machines = build(topology)
     processes = Processes(lab_name, tmp_path)
     pods = [f"--pod={pod.name}={machines[pod.name].name}" for pod in topology.pods]
-    processes.start("pods", machines[FABRIC], sys.executable, "-m", "kpng.lab.pods", *pods)
     lab = Wired(topology, machines)
 
     async def ready() -> bool:
         return processes.log("pods").read_text().startswith("ready")
 
-    await processes.wait_for("pods", "ready", 10, ready)
-    yield lab
-    lab.close()
-    await processes.stop("pods")
+    try:
+        processes.start("pods", machines[FABRIC], sys.executable, "-m", "kpng.lab.pods", *pods)
+        await processes.wait_for("pods", "ready", 10, ready)
+        yield lab
+        await processes.stop("pods")
+    finally:
+        lab.close()
+        processes.kill()
 
 
 async def test_pods_reach_each_other_in_every_way(wired: Wired) -> None:

@@ -38,10 +38,12 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that has the lock."""
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
 
 
 def test_the_directory_is_named_after_the_lab(tmp_path: Path) -> None:

@@ -63,12 +63,14 @@ async def cluster(lab_name: str) -> AsyncIterator[Cluster]:
     """A cluster with API server and pods, and nothing that forwards."""
     directory(lab_name).mkdir()
     built = Cluster(plan(lab_name), directory(lab_name))
-    built.build()
-    await built.start_api_server()
-    await built.start_pods()
-    yield built
-    built.close()
-    built.processes.kill()
+    try:
+        built.build()
+        await built.start_api_server()
+        await built.start_pods()
+        yield built
+    finally:
+        built.close()
+        built.processes.kill()
 
 
 def program(cluster: Cluster, text: str) -> None:

@@ -31,13 +31,16 @@ def test_serves_manifests_until_interrupted(tmp_path: Path, number: signal.Signa
     (manifests / "notes.txt").write_text("not a manifest")
     argv = [*COMMAND, "--listen", "127.0.0.1:0", "--manifests", manifests, "--write-kubeconfig", config]
     with subprocess.Popen(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        wait_for(config, process)
-        kubectl = Path(sys.executable).with_name("kubectl")
-        environment = {"HOME": str(tmp_path), "KUBECONFIG": str(config)}
-        output = subprocess.check_output([kubectl, "get", "svc", "-o", "name"], text=True, env=environment)
-        assert output.split() == ["service/api", "service/web"]
-        process.send_signal(number)
-        _, log = process.communicate(timeout=10)
+        try:
+            wait_for(config, process)
+            kubectl = Path(sys.executable).with_name("kubectl")
+            environment = {"HOME": str(tmp_path), "KUBECONFIG": str(config)}
+            output = subprocess.check_output([kubectl, "get", "svc", "-o", "name"], text=True, env=environment)
+            assert output.split() == ["service/api", "service/web"]
+            process.send_signal(number)
+            _, log = process.communicate(timeout=10)
+        finally:
+            process.kill()
     assert process.returncode == 0
     url = yaml.safe_load(config.read_text())["clusters"][0]["cluster"]["server"]
     assert [line.split("INFO ")[1] for line in log.splitlines()] == [
