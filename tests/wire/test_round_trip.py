@@ -24,10 +24,12 @@ from kpng.model import (
     parse_cidr,
 )
 from kpng.wire.endpoint import (
+    close_ports,
     endpoint_from_wire,
     endpoint_info_from_wire,
     endpoint_info_to_wire,
     endpoint_to_wire,
+    is_open,
 )
 from kpng.wire.lenient import Faults
 from kpng.wire.node import node_from_wire, node_to_wire
@@ -183,8 +185,16 @@ def test_a_port_without_protocol_serves_the_service_port_of_that_name(protocol: 
     )
     endpoint = endpoint_from_wire(message, Faults("Endpoint"))
     assert endpoint is not None
-    assert endpoint.port_for(PortMapping(port=53, protocol=protocol, name="dns")) == 5353
-    assert endpoint.port_for(PortMapping(port=80, protocol=protocol, name="http")) == 0
+    assert is_open(endpoint.ports)
+    dns, http = (
+        PortMapping(port=53, protocol=protocol, name="dns"),
+        PortMapping(port=80, protocol=protocol, name="http"),
+    )
+    ports = close_ports(endpoint.ports, [http, dns])
+    assert ports == (EndpointPort("dns", 5353, protocol),)
+    assert not is_open(ports)
+    assert close_ports(ports, [http]) == ports
+    assert close_ports(endpoint.ports, [http]) == (EndpointPort("dns", 5353),)
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ def test_a_state_file_is_known_by_its_keys(document: object, expected: bool) -> 
 # -- port overrides --------------------------------------------------------------------------------
 
 SERVICE_PORTS = (
-    "[{name: a, port: 80, targetport: 8080}, {name: b, port: 81, targetportname: bb}, {name: c, port: 82}]"
+    "[{name: a, port: 80, targetport: 8000}, {name: b, port: 81, targetportname: bb}, {port: 82, targetport: 8080}]"
 )
 
 
@@ -185,14 +185,15 @@ SERVICE_PORTS = (
     ("overrides", "expected"),
     [
         ("[]", ()),
-        ("[{name: a, port: 9000}]", (EndpointPort("a", 9000), EndpointPort("c", 82))),
-        ("[{name: b, port: 9001}]", (EndpointPort("b", 9001), EndpointPort("a", 8080), EndpointPort("c", 82))),
-        ("[{name: x, port: 1}]", (EndpointPort("x", 1), EndpointPort("a", 8080), EndpointPort("c", 82))),
+        ("[{name: a, port: 9000}]", (EndpointPort("a", 9000), EndpointPort("", 8080))),
+        ("[{name: b, port: 9001}]", (EndpointPort("b", 9001), EndpointPort("", 8080))),
+        ("[{name: x, port: 1}]", (EndpointPort("x", 1), EndpointPort("", 8080))),
+        ("[{port: 9002}]", (EndpointPort("", 9002),)),
         ("[{name: a, port: 9000, protocol: TCP}]", (EndpointPort("a", 9000),)),
         ("[{name: a, port: 9000, protocol: 3}]", (EndpointPort("a", 9000, Protocol.SCTP),)),
     ],
 )
-def test_ports_without_an_override_are_served_on_the_target_port(
+def test_an_unnamed_port_without_an_override_is_served_on_the_target_port_and_a_named_one_is_not(
     overrides: str, expected: tuple[EndpointPort, ...]
 ) -> None:
     state = good(
@@ -471,6 +472,31 @@ def test_plain_states_are_written_without_additions() -> None:
     for addition in ("sessionaffinity", "serving", "terminating", "protocol: TCP", "protocol: UDP"):
         assert addition not in text
     assert "protocol: 2" in text
+
+
+@pytest.mark.parametrize(
+    ("mappings", "ports"),
+    [
+        ((PortMapping(80, name="a"),), (EndpointPort("a", 8080),)),
+        ((PortMapping(80, Protocol.UDP, "a"),), (EndpointPort("a", 8080, Protocol.UDP),)),
+        ((PortMapping(80, name="a"), PortMapping(81, name="b")), (EndpointPort("b", 8081),)),
+        ((PortMapping(80, name="a"),), (EndpointPort("a", 8080), EndpointPort("metrics", 9090))),
+        ((PortMapping(80),), (EndpointPort("", 8080),)),
+        (
+            (PortMapping(53, Protocol.UDP, "d"), PortMapping(53, name="d")),
+            (EndpointPort("d", 5353, Protocol.UDP), EndpointPort("d", 5353)),
+        ),
+    ],
+)
+def test_a_protocol_is_written_only_where_it_says_something(
+    mappings: tuple[PortMapping, ...], ports: tuple[EndpointPort, ...]
+) -> None:
+    state = State(services={WEB: Service(namespace=WEB.namespace, name=WEB.name, ports=mappings)})
+    info = EndpointInfo(addresses=IPSet(("10.1.0.5",)), ports=ports)
+    state.sources["default", "web"] = EndpointSource(WEB, (info,))
+    text = encode_state(state)
+    assert good(text) == state
+    assert text.count("protocol:") == len(mappings)  # the Go program's reader refuses it in an override
 
 
 def test_endpoints_without_their_service_are_left_out() -> None:

@@ -19,6 +19,7 @@ from kpng.wire.proto import globalv1_pb2 as globalv1
 from kpng.wire.proto import localv1_pb2 as localv1
 from kpng.wire.service import service_from_wire
 
+from .open_ports import OpenPorts
 from .problems import SeenProblems
 from .rounds import follow
 
@@ -31,10 +32,12 @@ async def watch_global(
 ) -> AsyncGenerator[GlobalRound, None]:
     """The global state of the kpng API at ``address``, round by round, without end."""
     seen = SeenProblems(ProblemLog() if problems is None else problems)
+    ports = OpenPorts[tuple[ServiceKey, str], EndpointInfo](lambda group: group[0])
     request = globalv1.GlobalWatchReq().SerializeToString()
     rounds = follow(address, GLOBAL_WATCH, request, lambda: GlobalRound(seen, address), tls)
     async with aclosing(rounds):
         async for collected in rounds:
+            ports.close(collected.services, collected.endpoints, whole=collected.whole)
             if collected.whole:
                 seen.complete()
             yield collected

@@ -14,6 +14,7 @@ from kpng.wire.paths import local_service_path, parse_local_endpoint, parse_loca
 from kpng.wire.proto import localv1_pb2 as localv1
 from kpng.wire.service import service_from_wire
 
+from .open_ports import OpenPorts
 from .problems import SeenProblems
 from .rounds import follow
 
@@ -27,11 +28,13 @@ async def watch_local(
     next round is asked for when the consumer asks for the next change set, so changes collapse meanwhile.
     """
     mirror = LocalMirror()
+    ports = OpenPorts[ServiceKey, Endpoint](lambda service: service)
     seen = SeenProblems(ProblemLog() if problems is None else problems)
     request = localv1.WatchReq(NodeName=node).SerializeToString()
     rounds = follow(address, LOCAL_WATCH, request, lambda: LocalRound(seen, address), tls)
     async with aclosing(rounds):
         async for collected in rounds:
+            ports.close(collected.services, collected.endpoints, whole=collected.whole)
             changes = mirror.apply(collected)
             if changes is not None:
                 yield changes

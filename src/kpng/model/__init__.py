@@ -10,7 +10,16 @@ from .addresses import (
     parse_cidr,
 )
 from .changes import ChangeSet, LocalService, ServiceChange
-from .endpoint import Endpoint, EndpointInfo, EndpointPort, EndpointSource, Scopes, match_port, resolve_port
+from .endpoint import (
+    Endpoint,
+    EndpointInfo,
+    EndpointPort,
+    EndpointSource,
+    Scopes,
+    match_port,
+    protocols_of,
+    resolve_port,
+)
 from .errors import InvalidObjectError, Problem, UserError
 from .names import check_name, check_port_name, check_service_type, check_zone, is_name, quoted
 from .node import ZONE_LABEL, Node
@@ -49,6 +58,7 @@ __all__ = [
     "match_port",
     "parse_address",
     "parse_cidr",
+    "protocols_of",
     "quoted",
     "resolve_port",
 ]

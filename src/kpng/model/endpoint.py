@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from .addresses import Family, IPSet
@@ -56,6 +58,11 @@ def match_port(ports: tuple[EndpointPort, ...], mapping: PortMapping) -> Endpoin
         if port.name == mapping.name and port.protocol == mapping.protocol:
             return port if port.port else None
     return None
+
+
+def protocols_of(name: str, mappings: Iterable[PortMapping]) -> list[Protocol]:
+    """What a port of this name stands for where nobody says its protocol (Go kpng): those the service has."""
+    return [mapping.protocol for mapping in mappings if mapping.name == name] or [Protocol.TCP]
 
 
 class EndpointInfo(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):

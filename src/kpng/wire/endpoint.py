@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kpng.model import (
     Endpoint,
     EndpointInfo,
     EndpointPort,
     IPSet,
+    PortMapping,
     Protocol,
     Scopes,
     check_endpoint_address,
     check_name,
     check_port_name,
     check_zone,
+    protocols_of,
 )
 
 from .lenient import Faults
 from .proto import globalv1_pb2 as globalv1
 from .proto import localv1_pb2 as localv1
-from .service import addresses_to_wire, protocol_to_wire
-
-_PROTOCOLS: dict[int, tuple[Protocol, ...]] = {
-    # a Go brain tells none: its port holds for each, as only the one the service has is ever asked for
-    Protocol.UNKNOWN: (Protocol.TCP, Protocol.UDP, Protocol.SCTP),
-    Protocol.TCP: (Protocol.TCP,),
-    Protocol.UDP: (Protocol.UDP,),
-    Protocol.SCTP: (Protocol.SCTP,),
-}
+from .service import addresses_to_wire, protocol_from_wire, protocol_to_wire
 
 
 def endpoint_to_wire(endpoint: Endpoint) -> localv1.Endpoint:
@@ -101,16 +95,15 @@ def _reach(message: localv1.Endpoint, faults: Faults) -> tuple[IPSet, tuple[Endp
     ports are all bad must not come out as one without ports."""
     ips = message.IPs
     addresses = faults.addresses([*ips.V4, *ips.V6], "addresses", check_endpoint_address)
-    ports: list[EndpointPort] = []
-    for index, port in enumerate(message.PortOverrides):
-        ports += _port_from_wire(port, f"ports[{index}]", faults)
+    found = (_port_from_wire(port, f"ports[{index}]", faults) for index, port in enumerate(message.PortOverrides))
+    ports = tuple(port for port in found if port)
     if not addresses:
         faults.add("addresses", "no usable address, endpoint left out")
         return None
     if not ports and message.PortOverrides:
         faults.add("ports", "no usable port, endpoint left out")
         return None
-    return addresses, tuple(ports)
+    return addresses, ports
 
 
 def _ports_to_wire(ports: tuple[EndpointPort, ...]) -> list[localv1.PortName]:
@@ -119,13 +112,26 @@ def _ports_to_wire(ports: tuple[EndpointPort, ...]) -> list[localv1.PortName]:
     ]
 
 
-def _port_from_wire(message: localv1.PortName, where: str, faults: Faults) -> Iterable[EndpointPort]:
-    """The port, once for each protocol it stands for."""
+def _port_from_wire(message: localv1.PortName, where: str, faults: Faults) -> EndpointPort | None:
+    """The port. A Go brain tells no protocol: then it is UNKNOWN, until the service is known (`close_ports`)."""
     number = faults.port(message.Port, where)
-    protocols = _PROTOCOLS.get(message.Protocol)
-    if protocols is None:
-        faults.add(where, f"{message.Protocol} is not a protocol")
+    protocol = protocol_from_wire(message.Protocol, where, faults)
     name = faults.name(check_port_name, message.Name, where)
-    if not number or protocols is None or name != message.Name:
-        return ()
-    return [EndpointPort(name, number, protocol) for protocol in protocols]
+    if not number or protocol is None or name != message.Name:
+        return None
+    return EndpointPort(name, number, protocol)
+
+
+def is_open(ports: Iterable[EndpointPort]) -> bool:
+    """Whether a port stands for all protocols of its service."""
+    return any(port.protocol is Protocol.UNKNOWN for port in ports)
+
+
+def close_ports(ports: Iterable[EndpointPort], mappings: Sequence[PortMapping]) -> tuple[EndpointPort, ...]:
+    """The ports, each once for every protocol it stands for."""
+    closed = {}
+    for port in ports:
+        known = port.protocol is not Protocol.UNKNOWN
+        for protocol in [port.protocol] if known else protocols_of(port.name, mappings):
+            closed[port.name, protocol] = EndpointPort(port.name, port.port, protocol)
+    return tuple(closed.values())

@@ -29,6 +29,7 @@ from kpng.model import (
     family_of,
     parse_address,
     parse_cidr,
+    protocols_of,
     quoted,
     resolve_port,
 )
@@ -65,8 +66,9 @@ def decode_state(document: object, origin: str = "") -> tuple[State, list[Proble
 def complete_ports(overrides: Sequence[Override], mappings: Sequence[PortMapping]) -> tuple[EndpointPort, ...]:
     """An endpoint's ports out of ``portoverrides``.
 
-    Go's rule: an override belongs to the service ports of its name, and ports without one are served on the
-    service's target port. If any override has a protocol (our addition), the list is complete as it is.
+    Go's rule (its ``Endpoint.PortMapping``): an override belongs to the service ports of its name; without one, a
+    named port is not served, and an unnamed one is, on the service's target port. If any override has a protocol
+    (our addition), the list is complete as it is.
     """
     if any(protocol is not None for _, _, protocol in overrides):
         return tuple(EndpointPort(name, port, protocol or Protocol.TCP) for name, port, protocol in overrides)
@@ -74,13 +76,12 @@ def complete_ports(overrides: Sequence[Override], mappings: Sequence[PortMapping
         return ()
     ports: dict[tuple[str, Protocol], EndpointPort] = {}
     for name, port, _ in overrides:
-        protocols = [mapping.protocol for mapping in mappings if mapping.name == name] or [Protocol.TCP]
-        for protocol in protocols:
+        for protocol in protocols_of(name, mappings):
             ports[name, protocol] = EndpointPort(name, port, protocol)
     for mapping in mappings:
-        target = resolve_port((), mapping)
+        target = 0 if mapping.name else resolve_port((), mapping)
         if target:
-            ports.setdefault((mapping.name, mapping.protocol), EndpointPort(mapping.name, target, mapping.protocol))
+            ports.setdefault(("", mapping.protocol), EndpointPort("", target, mapping.protocol))
     return tuple(ports.values())
 
 
