@@ -162,3 +162,11 @@ def test_any_unicode_gives_documents_or_a_refusal_of_one_line(text: str) -> None
     except YAMLSyntaxError as error:
         refusal = str(error)
     assert "\n" not in refusal
+
+
+def test_who_asks_is_told_of_keys_given_twice_and_the_last_one_counts() -> None:
+    told: list[tuple[int, str]] = []
+    text = "a: 1\nb: {c: 1, c: 2}\na: 3\n"
+    documents = list(load_documents(text, lambda line, key: told.append((line, key))))
+    assert documents == [(1, {"a": 3, "b": {"c": 2}})]
+    assert told == [(2, "c"), (3, "a")]

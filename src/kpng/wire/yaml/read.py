@@ -9,7 +9,7 @@ strings, and there are no types but JSON's.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import yaml
 
@@ -17,6 +17,9 @@ MAX_CHARACTERS = 256 * 1024 * 1024
 MAX_DEPTH = 200
 MAX_EXPANDED_NODES = 1_000_000
 """How many nodes all aliases of one document may stand for."""
+
+Twice = Callable[[int, str], None]
+"""Told of a key that is given twice: its line and its name."""
 
 Data = None | bool | int | float | str | list["Data"] | dict[str, "Data"]
 
@@ -44,15 +47,18 @@ class YAMLSyntaxError(ValueError):
         self.message = message
 
 
-def load_documents(text: str) -> Iterator[tuple[int, Data]]:
-    """Each document with the line it begins on; empty documents are left out. Raises `YAMLSyntaxError`."""
+def load_documents(text: str, twice: Twice | None = None) -> Iterator[tuple[int, Data]]:
+    """Each document with the line it begins on; empty documents are left out. Raises `YAMLSyntaxError`.
+
+    A key given twice is an error too, unless ``twice`` is there to be told; then the last one counts.
+    """
     if len(text) > MAX_CHARACTERS:
         raise YAMLSyntaxError(0, f"more than {MAX_CHARACTERS} characters")
-    builder = _Builder()
+    builder = _Builder(twice)
     try:
         for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             if isinstance(event, yaml.DocumentStartEvent):
-                builder = _Builder()
+                builder = _Builder(twice)
             elif isinstance(event, yaml.DocumentEndEvent):
                 if builder.root is not None:
                     yield builder.line, builder.root
@@ -96,7 +102,8 @@ class _Frame:
 class _Builder:
     """Puts one document together."""
 
-    def __init__(self) -> None:
+    def __init__(self, twice: Twice | None) -> None:
+        self._twice = twice
         self.root: Data = None
         self.line = 0
         self._frames: list[_Frame] = []
@@ -129,7 +136,9 @@ class _Builder:
 
     def _key(self, frame: _Frame, event: yaml.ScalarEvent) -> None:
         if event.value in frame.data:
-            raise _error(event, f"{event.value!r} is given twice")
+            if self._twice is None:
+                raise _error(event, f"{event.value!r} is given twice")
+            self._twice(_line(event), event.value)
         if event.anchor:
             self._anchors[event.anchor] = (event.value, 1)
         frame.key = event.value

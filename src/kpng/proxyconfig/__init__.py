@@ -1,0 +1,30 @@
+"""KubeProxyConfiguration v1alpha1, kube-proxy's configuration: read, default, validate, write; and its flags."""
+
+from .answers import ANSWERS, Answer, answer_table, ignored_fields
+from .decode import Reading, read_configuration
+from .defaults import apply_defaults
+from .duration import Duration
+from .encode import write_configuration
+from .flags import FLAGS, Flag, config_from_flags, flag_options, overlay_flags
+from .types import KubeProxyConfiguration
+from .validate import check, mistakes
+
+__all__ = [
+    "ANSWERS",
+    "FLAGS",
+    "Answer",
+    "Duration",
+    "Flag",
+    "KubeProxyConfiguration",
+    "Reading",
+    "answer_table",
+    "apply_defaults",
+    "check",
+    "config_from_flags",
+    "flag_options",
+    "ignored_fields",
+    "mistakes",
+    "overlay_flags",
+    "read_configuration",
+    "write_configuration",
+]
