@@ -239,6 +239,23 @@ def test_one_signal_ends_it_within_two_seconds(name: str, number: signal.Signals
     assert "Traceback" not in errors
 
 
+def test_ctrl_c_while_it_starts_is_no_traceback() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "kpng", "local", "to-print"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if line.endswith(" click\n"):
+                    break
+            process.send_signal(signal.SIGINT)
+            errors = process.stderr.read()
+            assert process.wait(2) in (-signal.SIGINT, 0)
+        finally:
+            process.kill()
+    assert "Traceback" not in errors
+    assert "Aborted" not in errors
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["to-print", "to-print --once -o json", "to-nft --dry-run"])
 def test_a_signal_ends_it_though_nobody_reads_its_output(

@@ -19,7 +19,7 @@ from kpng.ops import FORMATS, LEVELS, configure_logging
 from .output import OutputClosedError, guard_standard_output
 from .running import EXIT_DONE, UserMistake
 
-COMMANDS = ("kube", "file", "api", "local", "lab")
+COMMANDS = ("kube", "file", "api", "local", "lab", "conformance")
 """Each is the click command of that name in the module of that name."""
 
 SHELLS = ("bash", "zsh", "fish")
