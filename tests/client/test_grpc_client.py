@@ -255,6 +255,14 @@ ANSWERS: dict[str, tuple[list[bytes], GrpcStatus]] = {
         [f.headers(1, OK_HEADERS, False), f.encode(f.DATA, 0, 1, b"\x00\xff\x00\x00\x00x")],
         GrpcStatus.RESOURCE_EXHAUSTED,
     ),
+    "message cut off, status OK": (
+        [
+            f.headers(1, OK_HEADERS, False),
+            f.encode(f.DATA, 0, 1, b"\x00\x00\x00\x00\x09half"),
+            header_frame((b"grpc-status", b"0"), end=True),
+        ],
+        GrpcStatus.INTERNAL,
+    ),
     "malformed headers": ([header_frame((b":status", b"200"), (b"Upper", b"x"))], GrpcStatus.INTERNAL),
     "pseudo-header in trailers": (
         [f.headers(1, OK_HEADERS, False), header_frame((b"grpc-status", b"0"), (b":path", b"/"), end=True)],

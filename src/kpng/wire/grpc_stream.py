@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from .grpc import MessageReader
+from .grpc import GrpcError, GrpcStatus, MessageReader
 from .http2 import Buffer, Http2Protocol
 
 
@@ -59,7 +59,9 @@ class GrpcStream:
             self._connection.core.acknowledge(self.stream_id, len(data))
 
     def end_received(self) -> None:
-        """The peer will send no more."""
+        """The peer will send no more. Within a message, that is no end but a loss."""
+        if self._reader.in_message:
+            self.fail(GrpcError(GrpcStatus.INTERNAL, "the peer ended within a message"))
         self._ended = True
         _wake(self._readable)
 

@@ -307,7 +307,8 @@ class Connection:
             if frame.payload:
                 raise Http2Error(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS acknowledgement with content")
             return
-        for identifier, value in frames.parse_settings(frame.payload):
+        # only the last value of each: a frame has room for thousands of windows, each for all streams
+        for identifier, value in dict(frames.parse_settings(frame.payload)).items():
             self._apply_setting(identifier, value)
         self.settled = True
         self._sender.control(frames.encode(frames.SETTINGS, frames.ACK, 0))
@@ -381,6 +382,7 @@ class Connection:
     def _forget(self, stream: Stream) -> None:
         stream.closed = True
         self._streams.pop(stream.id, None)
+        self._sender.forget(stream)
 
 
 _CARRIERS = frozenset((frames.DATA, frames.HEADERS, frames.CONTINUATION, frames.RST_STREAM))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from .errors import ErrorCode, Http2Error, StreamError
 from .frames import DATA, DEFAULT_FRAME_BYTES, DEFAULT_WINDOW, MAX_WINDOW, header
-from .stream import Buffer, Stream
+from .stream import Buffer, Outbox, Stream
 
 TURN_BYTES = 64 * 1024
 """What one stream may send before it is the next one's turn."""
@@ -32,7 +32,7 @@ class Sender:
         self.control_bytes = 0
         self._control: list[Buffer] = []
         self._ready: list[Stream] = []
-        self._starved: list[Stream] = []
+        self._starved: dict[int, Stream] = {}
         self._max_frame_bytes = max_frame_bytes
         self._on_turn = on_turn
 
@@ -56,6 +56,12 @@ class Sender:
             stream.scheduled = True
             self._ready.append(stream)
 
+    def forget(self, stream: Stream) -> None:
+        """The stream is closed. What it had to send is let go now: the peer may never open the window again."""
+        stream.outbox = Outbox()
+        stream.finish = None
+        self._starved.pop(stream.id, None)
+
     def widen(self, increment: int) -> None:
         """WINDOW_UPDATE for the connection."""
         if increment == 0:
@@ -64,8 +70,8 @@ class Sender:
         if self.window > MAX_WINDOW:
             raise Http2Error(ErrorCode.FLOW_CONTROL_ERROR, "window of the connection overflows")
         if self._starved and self.window > 0:
-            self._ready += self._starved
-            self._starved = []
+            self._ready += self._starved.values()
+            self._starved.clear()
 
     def widen_stream(self, stream: Stream, increment: int) -> None:
         """WINDOW_UPDATE for a stream."""
@@ -99,7 +105,7 @@ class Sender:
             self._end(stream, out)
         elif self.window <= 0:
             stream.scheduled = True
-            self._starved.append(stream)
+            self._starved[stream.id] = stream
         elif stream.send_window > 0:
             self.schedule(stream)
         self._on_turn(stream, sent)
