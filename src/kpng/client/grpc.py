@@ -57,16 +57,18 @@ class GrpcConnection:
         target = parse_address(address)
         keepalive = keepalive or Keepalive(handshake_seconds=connect_seconds)
         connection = ClientConnection(keepalive, str(target))
+        connected = False
         try:
             async with asyncio.timeout(connect_seconds):
-                await _open_transport(connection, target, tls, keepalive)
+                await _open_transport(connection, target, tls, keepalive, connect_seconds)
                 await connection.settled
+            connected = True
         except TimeoutError as error:
             raise TimeoutError(f"{target}: no answer within {connect_seconds:g} s") from error
         except OSError as error:
             raise ConnectionError(f"{target}: {connection.fault or _reason(error, tls is not None)}") from error
         finally:
-            if not connection.core.settled:
+            if not connected:  # also where it was, and the task was cancelled at that very moment
                 connection.abort()
         return cls(connection, _authority(target), "https" if tls else "http")
 
@@ -138,14 +140,18 @@ class ClientCall(GrpcStream):
 
 
 async def _open_transport(
-    connection: ClientConnection, target: TcpAddress | UnixAddress, tls: ssl.SSLContext | None, keepalive: Keepalive
+    connection: ClientConnection,
+    target: TcpAddress | UnixAddress,
+    tls: ssl.SSLContext | None,
+    keepalive: Keepalive,
+    seconds: float,
 ) -> None:
     """Connect and, with TLS, shake hands."""
     if isinstance(target, UnixAddress):
-        sock = await _connect_socket([(socket.AF_UNIX, target.path)])
+        sock = await _connect_socket([(socket.AF_UNIX, target.path)], seconds)
         name = "localhost"
     else:
-        sock = await _connect_socket(await _resolve(target))
+        sock = await _connect_socket(await _resolve(target), seconds)
         name = target.host or "localhost"
     keepalive.tune(sock)
     loop = asyncio.get_running_loop()
@@ -158,14 +164,15 @@ async def _resolve(target: TcpAddress) -> list[tuple[int, Any]]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-async def _connect_socket(addresses: list[tuple[int, Any]]) -> socket.socket:
-    """The first address that answers; the last one's error if none does."""
+async def _connect_socket(addresses: list[tuple[int, Any]], seconds: float) -> socket.socket:
+    """The first address that answers, each within its share of the time; the last one's error if none does."""
     failure = OSError("the name has no address")
     for family, address in addresses:
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
         try:
-            await asyncio.get_running_loop().sock_connect(sock, address)
+            async with asyncio.timeout(seconds / len(addresses)):
+                await asyncio.get_running_loop().sock_connect(sock, address)
         except OSError as error:
             sock.close()
             failure = error
