@@ -1,4 +1,4 @@
-"""Netlink (netlink(7), RFC 3549): attributes, messages, and a socket for nfnetlink."""
+"""Netlink (netlink(7), RFC 3549): attributes, messages, and sockets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from enum import IntFlag
 
+NETLINK_ROUTE = 0
 NETLINK_NETFILTER = 12
 SOL_NETLINK = 270
 NETLINK_CAP_ACK = 10
@@ -22,6 +23,7 @@ NLMSG_ERROR = 2
 NLMSG_DONE = 3
 NLA_F_NESTED = 0x8000
 _NLA_TYPE_MASK = 0x3FFF
+_DUMP_INTERRUPTED = 0x10  # a plain number: there may be 100,000 messages to look at
 _ERROR_ATTRIBUTE_TEXT = 1
 _ERROR_ATTRIBUTE_OFFSET = 2
 
@@ -109,13 +111,13 @@ class DumpInterruptedError(Exception):
     """The tables changed while they were dumped: what came is no consistent picture."""
 
 
-class NetfilterSocket:
-    """A NETLINK_NETFILTER socket. Calls from several threads take turns."""
+class NetlinkSocket:
+    """A socket of one netlink protocol (NETLINK_...). Calls from several threads take turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: int) -> None:
         self._lock = threading.Lock()
         self._sequence = 0
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
         self._socket.setsockopt(SOL_NETLINK, NETLINK_CAP_ACK, 1)
         self._enlarge(SO_SNDBUFFORCE, socket.SO_SNDBUF, (1 << 30) - 1)  # the kernel doubles it; only a limit
@@ -144,26 +146,41 @@ class NetfilterSocket:
             self._socket.send(_numbered(base, first, messages, last))
             self._read_answers(base + 1, len(messages))
 
+    def send_all(self, messages: Sequence[bytes]) -> list[NetlinkError]:
+        """Send messages that do not depend on each other as one datagram: a system call for all of them.
+
+        Returns those that were refused (``index`` says which); the others are done.
+        """
+        if not messages:
+            return []
+        with self._lock:
+            self._forget_leftovers()
+            base = self._take_sequence(len(messages))
+            self._socket.send(_assembled(base, messages, asking=len(messages) - 1))
+            return self._collect_answers(base, len(messages))
+
     def dump(self, request: bytes) -> list[bytes]:
         """Everything the kernel answers to a dump request, without headers.
 
         Raises `NetlinkError`, or `DumpInterruptedError` where the answer is inconsistent.
         """
+        return list(self.iterate(request))
+
+    def iterate(self, request: bytes) -> Iterator[bytes]:
+        """As `dump`, one after the other as they come. Until it ends (or is closed), other calls wait."""
         with self._lock:
             self._send_request(request)
-            found: list[bytes] = []
             interrupted = ended = False
             while not ended:
                 for kind, flags, _, payload in _split(self._socket.recv(1 << 20)):
                     _raise_if_failed(kind, flags, payload)
-                    interrupted |= bool(flags & Flag.DUMP_INTERRUPTED)
+                    interrupted |= bool(flags & _DUMP_INTERRUPTED)
                     if kind == NLMSG_DONE:
                         ended = True
                     else:
-                        found.append(payload)
+                        yield payload
         if interrupted:
             raise DumpInterruptedError
-        return found
 
     def request(self, request: bytes) -> bytes:
         """The one message the kernel answers, without its header."""
@@ -186,22 +203,29 @@ class NetfilterSocket:
         self._socket.send(numbered)
 
     def _read_answers(self, first: int, count: int) -> None:
-        """The kernel answers before `send` returns, so what there is can be read without waiting."""
+        """The answers to a transaction: an error of one message is the error of all."""
+        errors = self._collect_answers(first, count)
+        if errors:
+            errors[0].others = tuple(errors[1:])
+            raise errors[0]
+
+    def _collect_answers(self, first: int, count: int) -> list[NetlinkError]:
+        """The kernel answers before `send` returns, so what there is can be read without waiting.
+
+        Refused messages are always answered, of the others the last one (`Flag.ACK`): no answer is an error.
+        """
         errors: list[NetlinkError] = []
-        acknowledged = False
+        answered = False
         while (datagram := self._receive_now()) is not None:
             for kind, flags, sequence, payload in _split(datagram):
                 if kind != NLMSG_ERROR:
                     continue
-                if _INT.unpack_from(payload)[0] == 0:
-                    acknowledged |= sequence == first + count - 1
-                else:
+                answered |= sequence == first + count - 1
+                if _INT.unpack_from(payload)[0] != 0:
                     errors.append(_error(payload, flags, sequence - first))
-        if errors:
-            errors[0].others = tuple(errors[1:])
-            raise errors[0]
-        if not acknowledged:
+        if not errors and not answered:
             raise NetlinkError(errno.EPROTO, -1, None, "the kernel did not acknowledge the transaction")
+        return errors
 
     def _forget_leftovers(self) -> None:
         """Answers that an error kept us from reading must not be taken for answers to the next request."""
@@ -220,16 +244,28 @@ class NetfilterSocket:
             return None
 
 
+class NetfilterSocket(NetlinkSocket):
+    """For nf_tables and connection tracking (nfnetlink)."""
+
+    def __init__(self) -> None:
+        super().__init__(NETLINK_NETFILTER)
+
+
 def _numbered(base: int, first: bytes, messages: Sequence[bytes], last: bytes) -> bytearray:
     """One datagram; message N gets sequence number base + 1 + N, the last one asks for an answer."""
-    datagram = bytearray(b"".join((first, *messages, last)))
+    return _assembled(base, (first, *messages, last), asking=len(messages))
+
+
+def _assembled(base: int, parts: Sequence[bytes], asking: int) -> bytearray:
+    """One datagram, numbered from ``base``; the part at index ``asking`` asks for an answer."""
+    datagram = bytearray(b"".join(parts))
     position = 0
-    for number, part in enumerate((first, *messages, last)):
+    for number, part in enumerate(parts):
         _SEQUENCE.pack_into(datagram, position + 8, base + number)
+        if number == asking:
+            flags = _FLAGS.unpack_from(datagram, position + 6)[0]
+            _FLAGS.pack_into(datagram, position + 6, flags | Flag.ACK)
         position += len(part)
-    final = position - len(last) - len(messages[-1])
-    flags = _FLAGS.unpack_from(datagram, final + 6)[0]
-    _FLAGS.pack_into(datagram, final + 6, flags | Flag.ACK)
     return datagram
 
 

@@ -1,0 +1,203 @@
+"""Removing stale UDP flows: what one pass of the reconciler takes, by how much there is to look at.
+
+    python -m benchmarks.conntrack --flows 100000 --stale 1000 --json FILE
+
+Needs root; works in a network namespace of its own, whose table it fills by netlink. ``hot_`` is one service that
+has all flows (cluster DNS); else each service has five endpoints, and each endpoint ``--stale`` flows. Beside it:
+what the kernel takes to remove as many flows by one delete with a filter (not on Linux 6.1, but on 6.18).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import statistics
+import time
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple
+
+from kpng.backends.conntrack import ConntrackReconciler
+from kpng.host.conntrack import Query, socket_address
+from kpng.host.conntrack.messages import Kind, get_flows
+from kpng.host.netlink import HEADER, NetfilterSocket, message
+from kpng.lab.conntrack import MadeFlow, clients, make_flows
+from kpng.lab.netns import Namespace
+from kpng.model import (
+    ChangeSet,
+    Endpoint,
+    EndpointPort,
+    IPSet,
+    LocalService,
+    PortMapping,
+    Protocol,
+    Service,
+    ServiceChange,
+    ServiceKey,
+)
+
+
+class Pass(NamedTuple):
+    milliseconds: float
+    removed: int
+
+
+State = dict[ServiceKey, LocalService]
+ENDPOINTS = 5
+TARGET = 5353
+
+
+def vip(service: int) -> str:
+    return f"10.96.{service >> 8}.{service & 255}"
+
+
+def pod(service: int, endpoint: int) -> str:
+    return f"10.{128 + endpoint}.{service >> 8}.{service & 255}"
+
+
+def local_service(number: int, endpoints: int) -> LocalService:
+    service = Service(
+        namespace="bench",
+        name=f"service-{number}",
+        cluster_ips=IPSet((vip(number),)),
+        ports=(PortMapping(53, Protocol.UDP, "dns"),),
+    )
+    port = EndpointPort("dns", TARGET, Protocol.UDP)
+    return LocalService(
+        service, {f"e{n}": Endpoint(addresses=IPSet((pod(number, n),)), ports=(port,)) for n in range(endpoints)}
+    )
+
+
+def without(local: LocalService, *keys: str) -> LocalService:
+    return LocalService(local.service, {k: e for k, e in local.endpoints.items() if k not in keys})
+
+
+class Bench:
+    """A reconciler that knows some services, and a table with flows to their endpoints, spread evenly."""
+
+    def __init__(self, services: int, endpoints: int, flows: int) -> None:
+        self._runner = asyncio.Runner()
+        self._reconciler = ConntrackReconciler()
+        self._state: State = {}
+        for number in range(services):
+            local = local_service(number, endpoints)
+            self._state[local.service.key] = local
+        ends = cycle((number, n) for n in range(endpoints) for number in range(services))
+        make_flows(
+            [
+                MadeFlow(client, (vip(s), 53), (pod(s, n), TARGET))
+                for client, (s, n) in zip(clients(flows), ends, strict=False)
+            ]
+        )
+
+    def _take(self, changes: ChangeSet) -> Pass:
+        self._reconciler.note(changes)
+        start = time.perf_counter()
+        removed = self._runner.run(self._reconciler.reconcile())
+        return Pass((time.perf_counter() - start) * 1e3, removed)
+
+    def start(self) -> Pass:
+        """Of a new process, which knows nothing yet."""
+        self._reconciler.close()
+        self._reconciler = ConntrackReconciler()
+        return self._take(ChangeSet({key: ServiceChange(None, local) for key, local in self._state.items()}, True))
+
+    def change(self, number: int, new: LocalService | None) -> Pass:
+        key = local_service(number, 0).service.key
+        old = self._state.pop(key)
+        if new is not None:
+            self._state[key] = new
+        return self._take(ChangeSet({key: ServiceChange(old, new)}))
+
+    def forget(self, number: int, endpoint: str) -> None:
+        """Lose an endpoint while nobody looks."""
+        key = local_service(number, 0).service.key
+        self._state[key] = without(self._state[key], endpoint)
+
+    def close(self) -> None:
+        self._reconciler.close()
+        self._runner.close()
+
+
+def measure(flows: int, stale: int, rounds: int) -> dict[str, list[Pass]]:
+    services = flows // (stale * ENDPOINTS)
+    first, second = (
+        range(min(rounds, services // 2)),
+        range(services // 2, services // 2 + min(rounds, services // 2)),
+    )
+    bench = Bench(services, ENDPOINTS, flows)
+    whole = [local_service(number, ENDPOINTS) for number in range(services)]
+    passes = {"start": [bench.start() for _ in range(2)]}
+    passes["endpoint_gone"] = [bench.change(n, without(whole[n], "e0")) for n in first]
+    passes["endpoint_added"] = [bench.change(n, whole[n]) for n in first]
+    passes["endpoint_gone_without_flows"] = [bench.change(n, without(whole[n], "e0")) for n in first]
+    passes["service_gone"] = [bench.change(n, None) for n in second]
+    bench.forget(0, "e1")
+    passes["start_after_loss"] = [bench.start()]
+    bench.close()
+    return passes
+
+
+def measure_hot(flows: int, stale: int, rounds: int) -> dict[str, list[Pass]]:
+    bench = Bench(1, flows // stale, flows)
+    bench.start()
+    rest = [local_service(0, flows // stale)]
+    for number in range(rounds):
+        rest.append(without(rest[-1], f"e{number}"))
+    passes = {"hot_endpoint_gone": [bench.change(0, local) for local in rest[1:]]}
+    passes["kernel_filtered_delete"] = [kernel_delete(rounds + number) for number in range(rounds)]
+    bench.close()
+    return passes
+
+
+def kernel_delete(endpoint: int) -> Pass:
+    """One delete with a filter; -1 ms where the kernel has no such thing."""
+    query = Query(socket.AF_INET, answered_by=socket_address(pod(0, endpoint), TARGET))
+    before = tracked()
+    netfilter = NetfilterSocket()
+    start = time.perf_counter()
+    refused = netfilter.send_all([message(Kind.DELETE, 0, get_flows(query)[HEADER.size :])])
+    milliseconds = (time.perf_counter() - start) * 1e3
+    netfilter.close()
+    return Pass(-1 if refused else milliseconds, before - tracked())
+
+
+def tracked() -> int:
+    return int(Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text())
+
+
+def figures_of(passes: dict[str, list[Pass]]) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "median_ms": statistics.median(one.milliseconds for one in found),
+            "max_ms": max(one.milliseconds for one in found),
+            "removed": found[0].removed,
+        }
+        for name, found in passes.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--flows", type=int, default=100_000)
+    parser.add_argument("--stale", type=int, default=1_000, help="flows to one endpoint")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    given = parser.parse_args()
+    figures: dict[str, dict[str, float]] = {}
+    for number, part in enumerate((measure, measure_hot)):
+        with Namespace(f"kpt-bench-{os.getpid()}-{number}") as namespace, namespace.executor() as inside:
+            figures |= figures_of(inside.submit(part, given.flows, given.stale, given.rounds).result())
+    print(f"{'':30}{'median ms':>12}{'max ms':>12}{'removed':>12}")
+    for name, found in figures.items():
+        print(f"{name:30}{found['median_ms']:>12.1f}{found['max_ms']:>12.1f}{found['removed']:>12.0f}")
+    if given.json:
+        params = {name: value for name, value in vars(given).items() if name != "json"}
+        given.json.write_text(json.dumps({"name": "conntrack", "params": params, "figures": figures}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
