@@ -32,7 +32,7 @@ def _report_options(command: F) -> F:
 @click.option("--only", default="", metavar="SUBSTRING", help="Only scenarios with this in their name.")
 @_report_options
 @click.pass_context
-def conformance(context: click.Context, backend: str | None, only: str, **options: Any) -> None:
+def conformance(context: click.Context, /, backend: str | None, only: str, **options: Any) -> None:
     """Replay recorded packet flows against a backend, and tell which end as with kube-proxy.
 
     Each scenario is a cluster (Services, EndpointSlices, a Node) and connections that are attempted, with what
@@ -58,7 +58,7 @@ def conformance(context: click.Context, backend: str | None, only: str, **option
 @conformance.command()
 @_report_options
 @click.pass_context
-def topology(context: click.Context, **options: Any) -> None:
+def topology(context: click.Context, /, **options: Any) -> None:
     """Hold endpoint choice against recorded cases: which endpoints may this node use?
 
     \b

@@ -1,0 +1,114 @@
+"""Scenarios of packet flows: what a node is given, what is sent, what must come of it.
+
+The form of ``data/packet_flows.json``, whose ``meta.legend`` explains the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from .files import load
+
+Object = dict[str, Any]
+"""A Kubernetes object; what is in it is for the file source to judge."""
+
+Text = Annotated[str, Meta(min_length=1)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Verdict = Literal["dnat", "reject", "drop", "none"]
+
+
+class Expectation(Struct, frozen=True):
+    """``dnat_to`` holds every endpoint that may be hit, as HOST:PORT. ``masquerade`` None: it depends on the
+    endpoint, see ``masquerade_per_endpoint``."""
+
+    verdict: Verdict
+    dnat_to: tuple[str, ...] = ()
+    masquerade: bool | None = None
+    masquerade_per_endpoint: dict[str, bool] = field(default_factory=dict)
+
+    def masquerades(self, endpoint: str) -> bool:
+        """Whether traffic to this endpoint gets the node's address."""
+        return bool(self.masquerade_per_endpoint.get(endpoint, self.masquerade))
+
+
+class Precondition(Struct, frozen=True):
+    """``client_last_sent_to``: session affinity ties the client to this endpoint, HOST:PORT."""
+
+    client_last_sent_to: str
+
+
+class Flow(Struct, frozen=True):
+    """One connection attempt. ``in_iface``: the device it comes in by, where that matters."""
+
+    name: Text
+    src_ip: Text
+    dst_ip: Text
+    dst_port: Port
+    proto: Literal["tcp", "udp", "sctp"]
+    expect: Expectation
+    expect_iptables: Expectation | None = None
+    in_iface: str | None = None
+    precondition: Precondition | None = None
+
+    def __post_init__(self) -> None:
+        for text in (self.src_ip, self.dst_ip):
+            if str(ip_address(text)) != text:
+                raise ValueError(f"{text} is written {ip_address(text)}")
+
+    def expected(self, backend: str) -> Expectation:
+        return self.expect_iptables if backend == "iptables" and self.expect_iptables else self.expect
+
+
+class DetectLocal(Struct, frozen=True):
+    """How traffic of pods is told: ``value`` is a CIDR or a name of interfaces."""
+
+    mode: Literal["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix", "none"]
+    value: str = ""
+
+
+class NodeFacts(Struct, frozen=True):
+    """The node that the scenario plays on, and how its proxy is set up."""
+
+    name: Text
+    primary_ip: Text
+    local_ips: tuple[str, ...]
+    detect_local: DetectLocal
+    masquerade_all: bool = False
+    nodeport_addresses: tuple[str, ...] = ()
+    zone: str | None = None
+    service_cidrs: tuple[str, ...] = ()
+    feature_gates: dict[str, bool] = field(default_factory=dict)
+
+    def owns(self, address: str) -> bool:
+        """Whether a process of this node may have this address."""
+        return address in self.local_ips or ip_address(address).is_loopback
+
+
+class Scenario(Struct, frozen=True):
+    """What is sent (``flows``) to a node that was given these objects. ``mode``: whose behaviour it is."""
+
+    name: Text
+    mode: Literal["nftables", "iptables", "any"]
+    node: NodeFacts
+    services: tuple[Object, ...]
+    endpointslices: tuple[Object, ...]
+    flows: tuple[Flow, ...]
+
+
+class _File(Struct):
+    scenarios: tuple[Scenario, ...]
+
+
+def load_scenarios(path: str | None = None) -> tuple[Scenario, ...]:
+    """Read a file of scenarios, by default the one in the package. Raises `kpng.UserError`."""
+    return load(path, "packet_flows.json", _File).scenarios
+
+
+def for_backend(scenarios: Sequence[Scenario], backend: str) -> list[Scenario]:
+    """The scenarios that this backend must pass: those of its own mode, and nftables' which all must."""
+    foreign = () if backend == "iptables" else ("iptables",)
+    return [scenario for scenario in scenarios if scenario.mode not in foreign]

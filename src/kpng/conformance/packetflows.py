@@ -1,0 +1,131 @@
+"""The run: each scenario in turn through the whole of kpng, with real packets."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from kpng.backends import Backend
+from kpng.lab.netns import Namespace
+
+from .arguments import arguments, construct
+from .attempts import Seen
+from .flows import Flow, Object, Scenario
+from .manifests import manifests, manifests_with_only
+from .results import ByDesign, Result, as_expected, expected_text, missing, seen_text
+from .rig import Rig
+from .session import NotAppliedError, Session, session, watched
+
+Progress = Callable[[int, Sequence[Result]], None]
+"""Told how many scenarios are done, and the results of the last one."""
+
+_ONCE = 1
+_MORE_ROUNDS = 6
+_PER_ENDPOINT = 4
+"""An endpoint that is balanced over stays unseen in all of them once in 10**10 flows."""
+
+
+async def run_scenarios(
+    namespace: Namespace, name: str, backend: type[Backend], scenarios: Sequence[Scenario], progress: Progress
+) -> list[Result]:
+    """Replay the scenarios against the backend ``name``. Call in an event loop whose thread is in the namespace."""
+    results: list[Result] = []
+    rig = Rig(namespace)
+    try:
+        with tempfile.TemporaryDirectory(prefix="kpng-conformance-") as folder:
+            replay = Replay(rig, name, backend, Path(folder))
+            for number, scenario in enumerate(scenarios, 1):
+                found = await replay.scenario(scenario)
+                results += found
+                progress(number, found)
+    finally:
+        rig.close()
+    return results
+
+
+class Replay:
+    """One backend on one rig."""
+
+    def __init__(self, rig: Rig, name: str, backend: type[Backend], folder: Path) -> None:
+        self._rig = rig
+        self._name = name
+        self._backend = backend
+        self._watched = watched(backend)
+        self._manifest = folder / "cluster.json"
+        self._by_design = ByDesign.of(name)
+
+    async def scenario(self, scenario: Scenario) -> list[Result]:
+        """Its flows' results, in their order. A flow with a precondition gets a node of its own, so that it finds
+        nothing but that; the others share one."""
+        shared = [flow for flow in scenario.flows if flow.precondition is None]
+        seen = dict(zip([flow.name for flow in shared], await self._together(scenario, shared), strict=True))
+        for flow in scenario.flows:
+            if flow.precondition is not None:
+                seen[flow.name] = await self._after(scenario, flow, flow.precondition.client_last_sent_to)
+        return [self._result(scenario, flow, seen[flow.name]) for flow in scenario.flows]
+
+    async def _together(self, scenario: Scenario, flows: Sequence[Flow]) -> list[list[Seen]]:
+        if not flows:
+            return []
+        try:
+            async with self._session(scenario, manifests(scenario)):
+                return await self._send(flows, balanced=not _has_affinity(scenario))
+        except NotAppliedError as error:
+            return [[Seen(f"not applied: {error}")]] * len(flows)
+        finally:
+            await self._backend.cleanup()
+
+    async def _after(self, scenario: Scenario, flow: Flow, endpoint: str) -> list[Seen]:
+        """Send the client to this endpoint, while there is no other; then let the cluster be as it should."""
+        try:
+            async with self._session(scenario, manifests_with_only(scenario, endpoint)) as running:
+                before = (await self._rig.send([(flow, flow.expect)], lambda *_: False, _ONCE))[0]
+                if {seen.endpoint for seen in before} != {endpoint}:
+                    return [Seen(f"not sent to {endpoint} before, but {seen_text(before)}")]
+                await running.change(manifests(scenario))
+                return (await self._send([flow], balanced=False))[0]
+        except NotAppliedError as error:
+            return [Seen(f"not applied: {error}")]
+        finally:
+            await self._backend.cleanup()
+
+    def _session(self, scenario: Scenario, content: Object) -> AbstractAsyncContextManager[Session]:
+        self._rig.become(scenario.node)
+        backend = construct(self._watched, arguments(scenario.node, self._backend))
+        return session(backend, self._manifest, scenario.node.name, content)
+
+    async def _send(self, flows: Sequence[Flow], *, balanced: bool) -> list[list[Seen]]:
+        """Send the flows; where connections are ``balanced``, so often that each endpoint must have been hit."""
+        seen = await self._once(flows)
+        for _ in range(_MORE_ROUNDS if balanced else 0):
+            open_ = [n for n, flow in enumerate(flows) if self._incomplete(flow, seen[n])]
+            if not open_:
+                break
+            attempts = _PER_ENDPOINT * max(len(flows[n].expected(self._name).dnat_to) for n in open_)
+            for n, more in zip(open_, await self._once([flows[n] for n in open_], attempts), strict=True):
+                seen[n] += more
+        if balanced:
+            for flow, each in zip(flows, seen, strict=True):
+                if self._incomplete(flow, each):
+                    each += [Seen("never", endpoint) for endpoint in missing(flow.expected(self._name), each)]
+        return seen
+
+    async def _once(self, flows: Sequence[Flow], attempts: int | None = None) -> list[list[Seen]]:
+        expected = [(flow, flow.expected(self._name)) for flow in flows]
+        return await self._rig.send(expected, self._as_expected, attempts)
+
+    def _as_expected(self, flow: Flow, seen: Sequence[Seen]) -> bool:
+        return as_expected(flow.expected(self._name), seen)
+
+    def _incomplete(self, flow: Flow, seen: Sequence[Seen]) -> bool:
+        return self._as_expected(flow, seen) and bool(missing(flow.expected(self._name), seen))
+
+    def _result(self, scenario: Scenario, flow: Flow, seen: Sequence[Seen]) -> Result:
+        texts = expected_text(flow.expected(self._name)), seen_text(seen)
+        return self._by_design.judge(scenario.name, flow.name, *texts, passed=self._as_expected(flow, seen))
+
+
+def _has_affinity(scenario: Scenario) -> bool:
+    return any(service.get("spec", {}).get("sessionAffinity") == "ClientIP" for service in scenario.services)
