@@ -10,10 +10,11 @@ from kpng.host.conntrack import Query, socket_address
 from kpng.model import FAMILIES, Family, LocalService, PortMapping, Protocol, Service
 
 SOCKET_FAMILY = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
-ADDRESS_SIZE = {Family.IPV4: 4, Family.IPV6: 16}
 
 Targets = frozenset[bytes]
 """Socket addresses (`kpng.host.conntrack.messages`) of endpoints."""
+
+_IPV4_SIZE = 6
 
 
 class Frontend(NamedTuple):
@@ -22,6 +23,16 @@ class Frontend(NamedTuple):
     family: Family
     address: bytes
     port: int
+
+    @classmethod
+    def at(cls, where: bytes) -> Frontend:
+        """The frontend at a socket address."""
+        family = Family.IPV4 if len(where) == _IPV4_SIZE else Family.IPV6
+        return cls(family, where[:-2], int.from_bytes(where[-2:], "big"))
+
+    @property
+    def is_node_port(self) -> bool:
+        return not self.address
 
     def query(self) -> Query:
         """Finds the flows to here; for a node port also those to the same port of other machines."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
-from msgspec import Struct
+from collections.abc import Callable, Iterable, Mapping
 
 from kpng.host.conntrack import Flow, Query
 from kpng.model import ChangeSet, ServiceKey
 
-from .frontends import ADDRESS_SIZE, SOCKET_FAMILY, Frontend, Targets, frontends
+from .frontends import SOCKET_FAMILY, Frontend, Targets, frontends
 
 MAX_QUERIES = 8
 """Each makes the kernel walk its whole table (20 ms at 100,000 flows); all flows at once cost ten times that."""
@@ -18,29 +16,21 @@ _EVERYTHING = None
 """What is due at a frontend whose flows must all be looked at, wherever they lead."""
 
 
-class Plan(Struct, frozen=True):
-    """What to ask connection tracking, and what of the answers is stale. Good as long as the state is."""
+class Plan:
+    """What to ask connection tracking, and what of the answers is stale. Good until the planner is told more."""
 
-    queries: tuple[Query, ...]
-    _addressed: Mapping[bytes, Targets]
-    """By socket address."""
-    _node_ports: Mapping[tuple[int, bytes], Targets]
-    """By size of the address and packed port."""
-    _node_addresses: frozenset[bytes]
+    def __init__(self, queries: Iterable[Query], allowed: Callable[[bytes], Targets | None]) -> None:
+        self.queries = tuple(queries)
+        self._allowed = allowed
+        self._known: dict[bytes, Targets | None] = {}
 
     def is_stale(self, flow: Flow) -> bool:
-        """Whether a UDP flow goes through a frontend that is looked at, to what may not answer for it (O3)."""
-        allowed = self._allowed(flow.destination)
+        """Whether a UDP flow was taken at a frontend, and is answered by what does not serve there (O3)."""
+        destination = flow.destination
+        if destination not in self._known:
+            self._known[destination] = self._allowed(destination)
+        allowed = self._known[destination]
         return allowed is not None and flow.reply_source not in allowed
-
-    def _allowed(self, destination: bytes) -> Targets | None:
-        found = self._addressed.get(destination)
-        if found is not None or not self._node_ports:
-            return found
-        address = destination[:-2]
-        if address not in self._node_addresses:  # else it is somebody else's port of the same number (X7)
-            return None
-        return self._node_ports.get((len(address), destination[-2:]))
 
 
 class Planner:
@@ -59,7 +49,7 @@ class Planner:
     @property
     def needs_node_addresses(self) -> bool:
         """Whether `plan` has to know this node's addresses."""
-        return any(not frontend.address for frontend in (*self._due, *self._claims))
+        return any(frontend.is_node_port for frontend in (*self._due, *self._claims))
 
     def note(self, changes: ChangeSet) -> None:
         """Take over changes that are real by now."""
@@ -108,23 +98,24 @@ class Planner:
         """What is to be done now; None if nothing. ``node_addresses``: packed, where node ports are taken."""
         if not self._due:
             return None
-        looked_at, queries = set(self._due), _narrow(self._due)
-        if len(queries) > MAX_QUERIES:  # all flows are read, so they may as well all be looked at
-            looked_at |= self._claims.keys()
-            queries = {Query(SOCKET_FAMILY[frontend.family]) for frontend in looked_at}
+        queries = _narrow(self._due)
+        if len(queries) > MAX_QUERIES:
+            queries = {Query(SOCKET_FAMILY[frontend.family]) for frontend in (*self._due, *self._claims)}
         here = frozenset(node_addresses)
-        addressed: dict[bytes, Targets] = {}
-        node_ports: dict[tuple[int, bytes], Targets] = {}
-        for frontend in looked_at:
-            port = frontend.port.to_bytes(2, "big")
-            allowed = self._serving(frontend)
-            if frontend.address:
-                where = frontend.address + port
-                addressed[where] = _only(where) if allowed is None else allowed
-            else:
-                size = ADDRESS_SIZE[frontend.family]
-                node_ports[size, port] = _only(*(a + port for a in here)) if allowed is None else allowed
-        return Plan(tuple(sorted(queries)), addressed, node_ports, here)
+        return Plan(sorted(queries), lambda destination: self._allowed(destination, here))
+
+    def _allowed(self, destination: bytes, here: frozenset[bytes]) -> Targets | None:
+        """Who may answer for a destination; None if it is no business of ours.
+
+        Where a service was, only the destination itself may: what was never translated goes on.
+        """
+        asked = [Frontend.at(destination)]
+        if asked[0].address in here:  # elsewhere it is somebody else's port of the same number (X7)
+            asked.append(asked[0]._replace(address=b""))
+        for frontend in asked:
+            if frontend in self._claims:
+                return self._serving(frontend)
+        return Targets({destination}) if any(frontend in self._due for frontend in asked) else None
 
     def done(self) -> None:
         """The last plan was carried out."""
@@ -141,8 +132,3 @@ def _narrow(due: Mapping[Frontend, Targets | None]) -> set[Query]:
         Query(SOCKET_FAMILY[frontend.family], answered_by=target) for frontend, gone in left for target in gone
     }
     return entirely | min(by_endpoint, by_frontend, key=len)
-
-
-def _only(*addresses: bytes) -> Targets:
-    """Who may answer where no service is any more: the address itself. What was never translated goes on."""
-    return frozenset(addresses)

@@ -121,7 +121,11 @@ def get_flows(query: Query, *, filtered: bool = True) -> bytes:
 
 
 def delete_flow(flow: Flow) -> bytes:
-    """Remove exactly the flow that was seen: its ID keeps apart a later one between the same ends."""
+    """Remove the flow that was seen, by its tuple and its ID.
+
+    A later flow between the same ends has another ID, unless the kernel put it at the very same place in memory
+    (nf_ct_get_id). Then it goes too, and its next packet makes it anew.
+    """
     found = attribute_map(flow.message, _GENERIC.size)
     parts = [nested(Attribute.TUPLE_ORIGINAL, found[Attribute.TUPLE_ORIGINAL])]
     parts += (attribute(kind, found[kind]) for kind in (Attribute.ZONE, Attribute.ID) if kind in found)
@@ -147,16 +151,21 @@ def _message(kind: Kind, flags: int, address_family: int, body: bytes) -> bytes:
 
 
 def _filter(query: Query) -> bytes:
-    """Tuples to compare with, and what of each counts. The kernel reads whole tuples, so they are filled up."""
+    """Tuples to compare with, and what of each counts. The kernel reads whole tuples, so they are filled up.
+
+    IPv6 addresses are not filtered by, only ports: Linux (6.18 too) finds all flows but those with the address, for
+    ctnetlink_filter_match_tuple takes the 0 of ipv6_addr_cmp for a difference.
+    """
+    by_address = query.family == socket.AF_INET
     nowhere = bytes(_ADDRESS_SIZE[query.family] + 2)
     destination = (query.address or nowhere[:-2]) + query.port.to_bytes(2, "big")
     original = _Filter.PROTOCOL | (_Filter.DESTINATION_PORT if query.port else 0)
-    original |= _Filter.DESTINATION if query.address else 0
+    original |= _Filter.DESTINATION if query.address and by_address else 0
     parts = [_tuple(Attribute.TUPLE_ORIGINAL, query.protocol, nowhere, destination)]
     reply = 0
     if query.answered_by:
         parts.append(_tuple(Attribute.TUPLE_REPLY, query.protocol, query.answered_by, nowhere))
-        reply = _Filter.PROTOCOL | _Filter.SOURCE | _Filter.SOURCE_PORT
+        reply = _Filter.PROTOCOL | _Filter.SOURCE_PORT | (_Filter.SOURCE if by_address else 0)
     counting = attribute(_ORIGINAL_FLAGS, _NUMBER.pack(original)) + attribute(_REPLY_FLAGS, _NUMBER.pack(reply))
     return b"".join((*parts, nested(Attribute.FILTER, counting)))
 
