@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
@@ -70,12 +70,12 @@ class Attempt(Struct, eq=False):
 class Evidence(Struct):
     """What was found since the attempts were made.
 
-    ``packets``: by token, what left the node. ``replies``: connections the kernel tracks. ``delivered``: tokens
+    ``packets``: by token, what left the node. ``reply``: what connection tracking says. ``delivered``: tokens
     that UDP listeners on the node got.
     """
 
     packets: Mapping[int, list[Found]]
-    replies: Mapping[Direction, Direction]
+    reply: Callable[[Direction], Direction | None]
     delivered: frozenset[int] = frozenset()
 
 
@@ -91,19 +91,25 @@ def see(attempt: Attempt, evidence: Evidence, *, target_is_local: bool) -> Seen:
 
 
 def _see_packet(attempt: Attempt, evidence: Evidence) -> Seen:
-    found = evidence.packets.get(attempt.token, ())
-    for packet in found:
-        if isinstance(packet, Departure):
-            return _translated(attempt, packet.source[0], packet.target)
-    entry = evidence.replies.get(attempt.direction)
+    left = _departed(attempt, evidence)
+    if left is not None:
+        return left
+    entry = evidence.reply(attempt.direction)
     if entry is not None:
-        return _translated(attempt, entry.target[0], entry.source)
-    for packet in found:
+        return _translated(attempt, entry.target, entry.source)
+    for packet in evidence.packets.get(attempt.token, ()):
         if isinstance(packet, Refusal):
             return _refused(attempt, packet)
         if isinstance(packet, Reset):
             return Seen("reset")
     return DROP
+
+
+def _departed(attempt: Attempt, evidence: Evidence) -> Seen | None:
+    for packet in evidence.packets.get(attempt.token, ()):
+        if isinstance(packet, Departure):
+            return _translated(attempt, packet.source, packet.target)
+    return None
 
 
 def _see_process(attempt: Attempt, evidence: Evidence, target_is_local: bool) -> Seen:
@@ -113,10 +119,13 @@ def _see_process(attempt: Attempt, evidence: Evidence, target_is_local: bool) ->
         return REJECT
     if attempt.error not in (0, errno.EPERM):  # EPERM: dropped on its way out
         return Seen(f"error {errno.errorcode.get(attempt.error, os.strerror(attempt.error))}")
-    entry = evidence.replies.get(attempt.direction)
+    left = _departed(attempt, evidence)
+    if left is not None:
+        return left
+    entry = evidence.reply(attempt.direction)
     if entry is None:
         return DROP
-    seen = _translated(attempt, entry.target[0], entry.source)
+    seen = _translated(attempt, entry.target, entry.source)
     if seen.verdict == "none" and target_is_local and not _arrived(attempt, evidence):
         return DROP
     return seen
@@ -126,8 +135,9 @@ def _arrived(attempt: Attempt, evidence: Evidence) -> bool:
     return attempt.token in evidence.delivered if attempt.flow.proto == "udp" else attempt.connected()
 
 
-def _translated(attempt: Attempt, source: str, target: tuple[str, int]) -> Seen:
-    masquerade = source != attempt.flow.src_ip
+def _translated(attempt: Attempt, source: tuple[str, int], target: tuple[str, int]) -> Seen:
+    """To itself the node is masqueraded by its own address (RFC 6724, rule 1), with another port."""
+    masquerade = source != attempt.source
     if target == attempt.target:
         return Seen("none", masquerade=masquerade)
     return Seen("dnat", endpoint_text(*target), masquerade)

@@ -14,7 +14,7 @@ from .arguments import arguments, construct
 from .attempts import Seen
 from .flows import Flow, Object, Scenario
 from .manifests import manifests, manifests_with_only
-from .results import ByDesign, Result, as_expected, expected_text, missing, seen_text
+from .results import NEVER, ByDesign, Result, as_expected, expected_text, missing, seen_text
 from .rig import Rig
 from .session import NotAppliedError, Session, session, watched
 
@@ -109,7 +109,7 @@ class Replay:
         if balanced:
             for flow, each in zip(flows, seen, strict=True):
                 if self._incomplete(flow, each):
-                    each += [Seen("never", endpoint) for endpoint in missing(flow.expected(self._name), each)]
+                    each += [Seen(NEVER, endpoint) for endpoint in missing(flow.expected(self._name), each)]
         return seen
 
     async def _once(self, flows: Sequence[Flow], attempts: int | None = None) -> list[list[Seen]]:

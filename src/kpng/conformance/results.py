@@ -12,6 +12,9 @@ from .attempts import Seen
 from .files import load
 from .flows import Expectation
 
+NEVER = "never"
+"""The verdict of an endpoint that should have been hit some time."""
+
 State = Literal["passed", "failed", "by_design"]
 
 
@@ -87,7 +90,9 @@ def seen_text(seen: Sequence[Seen]) -> str:
     counts = Counter(seen)
     if len(counts) == 1:
         return str(seen[0])
-    return ", ".join(f"{count}x {each}" for each, count in sorted(counts.items()))
+    return ", ".join(
+        str(each) if each.verdict == NEVER else f"{count}x {each}" for each, count in sorted(counts.items())
+    )
 
 
 def count(results: Iterable[Result], state: State) -> int:

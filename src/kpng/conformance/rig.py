@@ -27,6 +27,10 @@ _LOOK_SECONDS = 0.001
 _QUIET_SECONDS = 0.006
 _PATIENCE_SECONDS = 0.15
 
+_TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQUENCE = 19, 20, 21
+_SEND_QUEUE, _REPAIR_OFF_SILENTLY = 2, -1
+"""linux/tcp.h"""
+
 _KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp": (socket.SOCK_STREAM, 132)}
 
 Satisfied = Callable[[Flow, Sequence[Seen]], bool]
@@ -134,7 +138,7 @@ class Rig:
     ) -> Evidence:
         for attempt in attempts:
             attempt.take_error()
-        return Evidence(packets, self._tracking.replies(), frozenset(_tokens_at(listeners)))
+        return Evidence(packets, self._tracking.reply, frozenset(_tokens_at(listeners)))
 
     def _see(self, attempt: Attempt, evidence: Evidence) -> Seen:
         return see(attempt, evidence, target_is_local=self._owns(attempt.flow.dst_ip))
@@ -153,6 +157,8 @@ def _connect(attempt: Attempt) -> None:
     assert attempt.socket is not None
     attempt.socket.setblocking(False)
     try:
+        if attempt.flow.proto == "tcp":
+            _begin_with(attempt.socket, attempt.token)
         attempt.socket.bind(attempt.source)
         attempt.socket.connect(attempt.target)
         if attempt.flow.proto == "udp":
@@ -161,6 +167,17 @@ def _connect(attempt: Attempt) -> None:
         pass
     except OSError as error:
         attempt.error = error.errno or 0
+
+
+def _begin_with(sock: socket.socket, token: int) -> None:
+    """Have TCP take the token for its initial sequence number (tcp_v4_connect only chooses where there is none)."""
+    for option, value in (
+        (_TCP_REPAIR, 1),
+        (_TCP_REPAIR_QUEUE, _SEND_QUEUE),
+        (_TCP_QUEUE_SEQUENCE, token),
+        (_TCP_REPAIR, _REPAIR_OFF_SILENTLY),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _listen(protocol: str, host: str, port: int) -> socket.socket:
