@@ -18,7 +18,7 @@ def _report_options(command: F) -> F:
         click.option("--json", is_flag=True, help="Print the report as JSON."),
         click.option(
             "--data",
-            type=click.Path(dir_okay=False),
+            type=click.Path(),
             metavar="FILE",
             help="Replay this file instead of the one in the package; its form is the same.",
         ),

@@ -51,7 +51,5 @@ def construct(backend: type[Backend], words: list[str]) -> Backend:
     try:
         values: dict[str, Any] = command.make_context("to-backend", list(words)).params
     except click.ClickException as error:
-        raise UserError(
-            f"this backend cannot be started with {' '.join(words)!r}: {error.format_message()}"
-        ) from None
+        raise UserError(f"this backend cannot be started: {' '.join((*words, error.format_message()))}") from None
     return backend(**values)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
+from .endpoints import endpoint_text
 from .flows import Flow
 from .parsing import Departure, Found, Refusal, Reset
 from .tracking import Direction
@@ -148,14 +149,3 @@ def _refused(attempt: Attempt, refusal: Refusal) -> Seen:
     if refusal.receiver == attempt.flow.src_ip and refusal.code == PORT_UNREACHABLE[version]:
         return REJECT
     return Seen(f"reject with ICMP code {refusal.code} to {refusal.receiver}")
-
-
-def endpoint_text(host: str, port: int) -> str:
-    """As in the data: HOST:PORT, [HOST]:PORT."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def endpoint_of(text: str) -> tuple[str, int]:
-    """(address, port) from HOST:PORT. Raises `ValueError`."""
-    host, _, port = text.rpartition(":")
-    return host.strip("[]"), int(port)

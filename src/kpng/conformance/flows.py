@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
+from .endpoints import canonical, endpoint_of
 from .files import load
 
 Object = dict[str, Any]
@@ -18,6 +19,7 @@ Object = dict[str, Any]
 
 Text = Annotated[str, Meta(min_length=1)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+Device = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,15}$")]
 Verdict = Literal["dnat", "reject", "drop", "none"]
 
 
@@ -30,6 +32,12 @@ class Expectation(Struct, frozen=True):
     masquerade: bool | None = None
     masquerade_per_endpoint: dict[str, bool] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for endpoint in (*self.dnat_to, *self.masquerade_per_endpoint):
+            endpoint_of(endpoint)
+        if (self.verdict == "dnat") != bool(self.dnat_to):
+            raise ValueError("verdict dnat and dnat_to go together")
+
     def masquerades(self, endpoint: str) -> bool:
         """Whether traffic to this endpoint gets the node's address."""
         return bool(self.masquerade_per_endpoint.get(endpoint, self.masquerade))
@@ -39,6 +47,9 @@ class Precondition(Struct, frozen=True):
     """``client_last_sent_to``: session affinity ties the client to this endpoint, HOST:PORT."""
 
     client_last_sent_to: str
+
+    def __post_init__(self) -> None:
+        endpoint_of(self.client_last_sent_to)
 
 
 class Flow(Struct, frozen=True):
@@ -51,13 +62,12 @@ class Flow(Struct, frozen=True):
     proto: Literal["tcp", "udp", "sctp"]
     expect: Expectation
     expect_iptables: Expectation | None = None
-    in_iface: str | None = None
+    in_iface: Device | None = None
     precondition: Precondition | None = None
 
     def __post_init__(self) -> None:
-        for text in (self.src_ip, self.dst_ip):
-            if str(ip_address(text)) != text:
-                raise ValueError(f"{text} is written {ip_address(text)}")
+        if ip_address(canonical(self.src_ip)).version != ip_address(canonical(self.dst_ip)).version:
+            raise ValueError(f"{self.src_ip} and {self.dst_ip} are not of one family")
 
     def expected(self, backend: str) -> Expectation:
         return self.expect_iptables if backend == "iptables" and self.expect_iptables else self.expect
@@ -83,6 +93,10 @@ class NodeFacts(Struct, frozen=True):
     service_cidrs: tuple[str, ...] = ()
     feature_gates: dict[str, bool] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for address in (self.primary_ip, *self.local_ips):
+            canonical(address)
+
     def owns(self, address: str) -> bool:
         """Whether a process of this node may have this address."""
         return address in self.local_ips or ip_address(address).is_loopback
@@ -97,6 +111,11 @@ class Scenario(Struct, frozen=True):
     services: tuple[Object, ...]
     endpointslices: tuple[Object, ...]
     flows: tuple[Flow, ...]
+
+    @property
+    def devices(self) -> set[str]:
+        """The devices that its flows come in by, where they say."""
+        return {flow.in_iface for flow in self.flows if flow.in_iface}
 
 
 class _File(Struct):

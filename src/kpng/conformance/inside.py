@@ -49,7 +49,7 @@ async def run_inside(work: Work[T]) -> T:
                 return await asyncio.shield(future)
             except asyncio.CancelledError:
                 loop.call_soon_threadsafe(task.cancel)
-                await asyncio.wait([future])
+                await asyncio.gather(future, return_exceptions=True)
                 raise
     except CommandError as error:
         raise UserError(f"the conformance run cannot prepare its network: {error}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .attempts import endpoint_of
+from .endpoints import endpoint_of
 from .flows import NodeFacts, Object, Scenario
 
 ZONE_LABEL = "topology.kubernetes.io/zone"

@@ -14,8 +14,7 @@ from .tun import Tun
 
 PREFIX = "kpng-conformance-"
 OUTSIDE = "eth0"
-DEVICES = (OUTSIDE, "cni0", "veth12ab")
-"""Where packets come in: from the network, from a bridge of pods, from one pod. All leave by the first."""
+"""The device that everything leaves by, and comes in by unless a flow says otherwise."""
 
 EGRESS = ("100.64.255.1", "fdff:6b70:6e67::1")
 """The addresses that masquerading gives: no scenario's, so that it is always seen to have happened."""
@@ -40,20 +39,20 @@ _TRACKING = """table inet kpng_conformance {
 """Connections are tracked whether or not the backend asks for it."""
 
 
-def settle() -> None:
-    """Set what a router needs; what this kernel does not have, or has for all namespaces, stays as it is."""
+def prepare(namespace: Namespace) -> None:
+    """Make a router of the namespace. Call in a thread that is in it."""
     for name, value in _SETTINGS.items():
+        # What this kernel does not have, or has for all namespaces together, stays as it is.
         with contextlib.suppress(OSError):
             Path("/proc/sys", name).write_text(value)
-
-
-def open_devices(namespace: Namespace) -> dict[str, Tun]:
-    """Make the devices and bring them up. Call in a thread that is in the namespace."""
-    settle()
-    devices = {name: Tun(name) for name in DEVICES}
-    namespace.run("ip", "-batch", "-", stdin="".join(f"link set {name} up\n" for name in DEVICES))
     namespace.run("nft", "-f", "-", stdin=_TRACKING)
-    return devices
+
+
+def open_device(namespace: Namespace, name: str) -> Tun:
+    """Make a device and bring it up. Call in a thread that is in the namespace."""
+    device = Tun(name)
+    namespace.run("ip", "link", "set", name, "up")
+    return device
 
 
 def configure(namespace: Namespace, node: NodeFacts) -> None:

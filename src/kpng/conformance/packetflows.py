@@ -60,11 +60,12 @@ class Replay:
         """Its flows' results, in their order. A flow with a precondition gets a node of its own, so that it finds
         nothing but that; the others share one."""
         shared = [flow for flow in scenario.flows if flow.precondition is None]
-        seen = dict(zip([flow.name for flow in shared], await self._together(scenario, shared), strict=True))
+        together = iter(await self._together(scenario, shared))
+        results = []
         for flow in scenario.flows:
-            if flow.precondition is not None:
-                seen[flow.name] = await self._after(scenario, flow, flow.precondition.client_last_sent_to)
-        return [self._result(scenario, flow, seen[flow.name]) for flow in scenario.flows]
+            alone = flow.precondition and await self._after(scenario, flow, flow.precondition.client_last_sent_to)
+            results.append(self._result(scenario, flow, alone or next(together)))
+        return results
 
     async def _together(self, scenario: Scenario, flows: Sequence[Flow]) -> list[list[Seen]]:
         if not flows:
@@ -92,7 +93,7 @@ class Replay:
             await self._backend.cleanup()
 
     def _session(self, scenario: Scenario, content: Object) -> AbstractAsyncContextManager[Session]:
-        self._rig.become(scenario.node)
+        self._rig.become(scenario.node, scenario.devices)
         backend = construct(self._watched, arguments(scenario.node, self._backend))
         return session(backend, self._manifest, scenario.node.name, content)
 

@@ -27,13 +27,13 @@ def table(results: Sequence[Result], *, verbose: bool) -> str:
 
 
 def total(subject: str, results: Sequence[Result], seconds: float) -> str:
-    """For example ``nft: 1383 flows of 202 scenarios: 1380 passed, 1 failed, 2 by design (12.3 s)``."""
+    """For example ``nft: 1387 flows of 202 scenarios: 1384 passed, 1 failed, 2 by design (12.3 s)``."""
     passed, failed, by_design = (count(results, state) for state in ("passed", "failed", "by_design"))
     scenarios = len({result.scenario for result in results})
-    return (
-        f"{subject}: {len(results)} flows of {scenarios} scenarios: {passed} passed, {failed} failed, "
-        f"{by_design} by design ({seconds:.1f} s)"
+    what = (
+        f"{len(results)} flows of {scenarios} scenarios" if results and results[0].flow else f"{len(results)} cases"
     )
+    return f"{subject}: {what}: {passed} passed, {failed} failed, {by_design} by design ({seconds:.1f} s)"
 
 
 def as_json(results: Sequence[Result]) -> str:

@@ -20,7 +20,7 @@ State = Literal["passed", "failed", "by_design"]
 
 class Result(Struct, frozen=True):
     """One flow (or case of endpoint choice): what was expected, what was seen. ``reason``: why it differs by
-    design."""
+    design. A case has no ``flow``."""
 
     scenario: str
     flow: str

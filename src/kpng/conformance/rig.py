@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from kpng.lab.netns import Namespace
 
 from . import network
-from .attempts import Attempt, Evidence, Seen, endpoint_of, see
+from .attempts import Attempt, Evidence, Seen, see
+from .endpoints import endpoint_of
 from .flows import Expectation, Flow, NodeFacts
 from .packets import TOKEN, build
 from .parsing import Found, parse
 from .tracking import Tracking
+from .tun import Tun
 
 ATTEMPTS = {"dnat": 6, "reject": 3, "drop": 3, "none": 3}
 """Per flow, by what is expected. Refusals are few: a kernel may send no more than 50 at once (icmp_msgs_burst)."""
@@ -42,13 +44,16 @@ class Rig:
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
         self._node: NodeFacts | None = None
-        self._devices = network.open_devices(namespace)
+        network.prepare(namespace)
+        self._devices: dict[str, Tun] = {}
         self._tracking = Tracking()
         self._ports = itertools.cycle(_PORTS)
         self._tokens = itertools.count(1)
 
-    def become(self, node: NodeFacts) -> None:
-        """Be this node, with no connections yet."""
+    def become(self, node: NodeFacts, devices: Iterable[str]) -> None:
+        """Be this node, with these devices besides the one to the outside, and with no connections yet."""
+        for name in {network.OUTSIDE, *devices} - self._devices.keys():
+            self._devices[name] = network.open_device(self._namespace, name)
         if self._node is None or self._node.local_ips != node.local_ips:
             network.configure(self._namespace, node)
         self._node = node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import time
@@ -49,7 +50,11 @@ async def run_packet_flows(backend: str | None, options: ConformanceOptions) -> 
         return await run_scenarios(namespace, backend, backend_class, scenarios, progress(len(scenarios), started))
 
     with _only_errors_logged():
-        results = await run_inside(replay)
+        try:
+            results = await run_inside(replay)
+        except asyncio.CancelledError:  # by a signal; 0 would say that nothing failed
+            print("kpng conformance: stopped before the end", file=sys.stderr)
+            return 1
     return _report(backend, results, options, time.monotonic() - started)
 
 

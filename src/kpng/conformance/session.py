@@ -65,14 +65,14 @@ class Session:
     async def applied(self) -> None:
         """Wait until the next change is applied. Raises `NotAppliedError`, or what ended source or backend."""
         advanced = asyncio.create_task(self._backend.advanced.wait())
-        done, _ = await asyncio.wait(
-            [advanced, *self._tasks], timeout=APPLY_SECONDS, return_when=asyncio.FIRST_COMPLETED
-        )
-        self._backend.advanced.clear()
-        if advanced in done:
+        try:
+            await asyncio.wait([advanced, *self._tasks], timeout=APPLY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            advanced.cancel()
+        if self._backend.advanced.is_set():
+            self._backend.advanced.clear()
             return
-        advanced.cancel()
-        for task in done:
+        for task in filter(asyncio.Task.done, self._tasks):
             task.result()
         raise NotAppliedError(self._backend.fault or f"nothing applied within {APPLY_SECONDS:g} s")
 

@@ -16,7 +16,7 @@ from kpng.model import EndpointInfo, IPSet, Service
 from kpng.store import ServiceRecord
 from kpng.testing import endpoint_info, service
 
-from .attempts import endpoint_of
+from .endpoints import endpoint_of
 from .files import load
 from .results import Result
 
@@ -94,7 +94,7 @@ def _result(case: Case) -> Result:
     wanted, got = wanted_of(case), {**chosen(case), **scoped(case)}
     different = [name for name, value in wanted.items() if got[name] != value]
     expected, seen = (_text({name: each[name] for name in different or wanted}) for each in (wanted, got))
-    return Result(case.name, "endpoint choice", expected, seen, "failed" if different else "passed")
+    return Result(case.name, "", expected, seen, "failed" if different else "passed")
 
 
 def wanted_of(case: Case) -> Answers:
