@@ -1,14 +1,12 @@
-"""Recorded cases of endpoint choice: what kube-proxy 1.36's own function answered, one test each.
+"""The recorded cases of endpoint choice (checked against kube-proxy 1.36's own function), one test each.
 
-An endpoint is written "NAME local|remote CONDITION... zone:HINT... node:HINT...". ``cluster`` names the endpoints
-that traffic of policy Cluster may use, ``local`` those of policy Local (null: the service has no such traffic),
-``anywhere`` says whether any node could serve it.
+They are part of the package, for `kpng conformance topology`; here they are read without its help.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -20,71 +18,62 @@ from kpng.store import ServiceRecord
 from kpng.testing import endpoint_info, service
 
 Case = dict[str, Any]
-CASES: list[Case] = json.loads((Path(__file__).parent / "data" / "topology_cases.json").read_text())
+CASES: list[Case] = json.loads((files("kpng.conformance") / "data" / "topology_cases.json").read_text())["cases"]
 assert len(CASES) == 128
 
 
-def describe(case: Case) -> str:
-    policies = f"internal-{case['internal']}-external-{case['external']}"
-    endpoints = "+".join(text.replace(" ", "-") for text in case["endpoints"])
-    return f"{case['node'] or '-'}-{case['zone'] or '-'}-{policies}-{endpoints or 'none'}"
-
-
 def node_of(case: Case) -> str:
-    return case["node"] or "this-node"
-
-
-def address_of(name: str) -> str:
-    return f"10.1.0.{ord(name)}"
-
-
-def endpoint_of(case: Case, text: str) -> EndpointInfo:
-    name, place, *words = text.split()
-    return endpoint_info(
-        address_of(name),
-        port=80,
-        node=node_of(case) if place == "local" else "another-node",
-        ready="ready" in words,
-        serving="serving" in words,
-        terminating="terminating" in words,
-        zone_hints=tuple(word[5:] for word in words if word.startswith("zone:")),
-        node_hints=tuple(word[5:] for word in words if word.startswith("node:")),
-    )
+    return case["node"]["name"] or "this-node"
 
 
 def endpoints_of(case: Case) -> list[EndpointInfo]:
-    return [endpoint_of(case, text) for text in case["endpoints"]]
+    return [
+        endpoint_info(
+            recorded["address"].removesuffix(":80"),
+            port=80,
+            node=node_of(case) if recorded["local"] else "another-node",
+            ready=recorded["ready"],
+            serving=recorded["serving"],
+            terminating=recorded["terminating"],
+            zone_hints=tuple(recorded["zone_hints"]),
+            node_hints=tuple(recorded["node_hints"]),
+        )
+        for recorded in case["endpoints"]
+    ]
 
 
 def expected(case: Case, which: str) -> set[str] | None:
-    """The addresses; None where the service never uses that policy."""
-    return None if case[which] is None else {address_of(name) for name in case[which].split()}
+    """The addresses; None where the case says nothing (the service never uses that policy)."""
+    listed = case["expect"][which]
+    return None if listed is None else {address.removesuffix(":80") for address in listed}
 
 
-@pytest.mark.parametrize("case", CASES, ids=describe)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"].replace(" ", "_"))
 def test_choice_is_as_recorded(case: Case) -> None:
-    choice = choose(endpoints_of(case), node_of(case), case["zone"])
-    assert choice.anywhere == case["anywhere"]
-    for which, chosen in (("cluster", choice.cluster), ("local", choice.local)):
+    choice = choose(endpoints_of(case), node_of(case), case["node"]["zone_label"] or "")
+    assert choice.anywhere == case["expect"]["has_any_endpoints"]
+    for which, chosen in (("cluster_endpoints", choice.cluster), ("local_endpoints", choice.local)):
         wanted = expected(case, which)
         if wanted is not None:
             assert {e.addresses.v4[0] for e in chosen} == wanted
 
 
-@pytest.mark.parametrize("case", CASES, ids=describe)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"].replace(" ", "_"))
 def test_scopes_follow_from_the_recorded_choice(case: Case) -> None:
-    is_local = {scope: case[scope] == "Local" for scope in ("internal", "external")}
+    policies = case["service"]
+    internal_local = policies["internal_traffic_policy"] == "Local"
+    external_local = policies["external_traffic_policy"] == "Local"
     asked = replace(
         service("demo/web", ports="80"),
-        internal_traffic_local=is_local["internal"],
-        external_traffic_local=is_local["external"],
+        internal_traffic_local=internal_local,
+        external_traffic_local=external_local,
     )
     record = ServiceRecord(asked.key, asked, {"slice": tuple(endpoints_of(case))})
-    local = localize(record, node_of(case), case["zone"])
+    local = localize(record, node_of(case), case["node"]["zone_label"] or "")
     assert local is not None
-    assert bool(local.service.ports[0].available) == case["anywhere"]
-    for scope in ("internal", "external"):
-        wanted = expected(case, "local" if is_local[scope] else "cluster")
+    assert bool(local.service.ports[0].available) == case["expect"]["has_any_endpoints"]
+    for scope, is_local in (("internal", internal_local), ("external", external_local)):
+        wanted = expected(case, "local_endpoints" if is_local else "cluster_endpoints")
         if wanted is not None:
             used = {e.addresses.v4[0] for e in local.endpoints.values() if getattr(e.scopes, scope)}
             assert used == wanted
