@@ -58,8 +58,6 @@ class Planner:
                 self._replace(key, {})
         for key, change in changes.changes.items():
             self._replace(key, frontends(change.new))
-        if changes.full:
-            self._due |= dict.fromkeys(self._claims, _EVERYTHING)
 
     def _replace(self, key: ServiceKey, after: dict[Frontend, Targets]) -> None:
         before = self._by_service.pop(key, {})
