@@ -4,7 +4,7 @@ from .answers import ANSWERS, Answer, answer_table, ignored_fields
 from .decode import Reading, read_configuration
 from .defaults import apply_defaults
 from .duration import Duration
-from .encode import write_configuration
+from .encode import configuration_data, write_configuration
 from .flags import FLAGS, Flag, config_from_flags, flag_options, overlay_flags
 from .types import KubeProxyConfiguration
 from .validate import check, mistakes
@@ -21,6 +21,7 @@ __all__ = [
     "apply_defaults",
     "check",
     "config_from_flags",
+    "configuration_data",
     "flag_options",
     "ignored_fields",
     "mistakes",

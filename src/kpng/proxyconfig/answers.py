@@ -48,7 +48,7 @@ ANSWERS: dict[str, Answer] = {
     "hostnameOverride": _yes("the name of the Node"),
     "bindAddress": _yes("a specific address takes the place of the Node's own of its family"),
     "healthzBindAddress": _yes("/healthz and /livez; port 0: nowhere"),
-    "metricsBindAddress": _yes("/healthz and /proxyMode; port 0: nowhere"),
+    "metricsBindAddress": _yes("/healthz, /proxyMode and /configz; port 0: nowhere"),
     "bindAddressHardFail": _yes("the process ends where it cannot listen"),
     "enableProfiling": _no("there are no Go profiles to serve"),
     "showHiddenMetricsForVersion": _no("kpng hides no metrics"),

@@ -40,7 +40,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("bind-address", "bindAddress", STRING, "This node's address, instead of the Node object's."),
     Flag("bind-address-hard-fail", "bindAddressHardFail", BOOLEAN, "End where an address cannot be listened on."),
     Flag("boot-id-file", "", STRING, _UNUSED),
-    Flag("cleanup", "", BOOLEAN, "Remove the rules of kpng and of kube-proxy's nftables mode, and exit.", True),
+    Flag("cleanup", "", BOOLEAN, "Remove what kpng and kube-proxy have programmed, and exit.", True),
     Flag("cluster-cidr", "clusterCIDR", STRING, "The pods' addresses: a CIDR, or one of each family with a comma."),
     Flag("config", "", STRING, "A KubeProxyConfiguration (v1alpha1), in place of most flags.", True),
     Flag("config-sync-period", "configSyncPeriod", DURATION, _UNUSED),
