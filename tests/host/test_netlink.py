@@ -149,3 +149,46 @@ def test_leftovers_of_a_failure_are_not_taken_for_answers(answered: NetfilterSoc
         _transact(answered, OSError(errno.ENOBUFS, "overrun"), _answer(errno.EEXIST, 2))
     base = answered._sequence
     _transact(answered, _answer(0, base + 3))
+
+
+THREE = [netlink.message(kind, 0, b"") for kind in (1, 2, 3)]
+
+
+def _send_all(sock: NetfilterSocket, *answers: bytes | OSError) -> list[NetlinkError]:
+    sock._socket.on_send = list(answers)  # type: ignore[attr-defined]
+    return sock.send_all(THREE)
+
+
+def test_independent_messages_are_one_datagram(answered: NetfilterSocket) -> None:
+    assert _send_all(answered, _answer(0, 3)) == []
+    [sent] = answered._socket.sent  # type: ignore[attr-defined]
+    numbered = [(sequence, bool(flags & Flag.ACK)) for _, flags, sequence, _ in netlink._split(sent)]
+    assert numbered == [(1, False), (2, False), (3, True)]
+
+
+REFUSALS = [
+    ([_answer(errno.ENOENT, 1) + _answer(0, 3)], [(0, errno.ENOENT)]),
+    ([_answer(errno.ENOENT, 2), _answer(errno.EBUSY, 3)], [(1, errno.ENOENT), (2, errno.EBUSY)]),
+    ([_answer(errno.ENOENT, 1), _answer(errno.ENOENT, 2), _answer(errno.ENOENT, 3)], [(n, 2) for n in range(3)]),
+]
+
+
+@pytest.mark.parametrize(("answers", "expected"), REFUSALS)
+def test_refused_ones_do_not_keep_others_back(
+    answered: NetfilterSocket, answers: list[bytes], expected: list[tuple[int, int]]
+) -> None:
+    refused = _send_all(answered, *answers)
+    assert [(error.index, error.errno) for error in refused] == expected
+
+
+def test_independent_messages_need_an_answer_too(answered: NetfilterSocket) -> None:
+    with pytest.raises(NetlinkError, match="did not acknowledge"):
+        _send_all(answered)
+    with pytest.raises(OSError, match="lost"):
+        _send_all(answered, OSError(errno.ENOBUFS, "lost"))
+    assert _send_all(answered, _answer(0, 11)) == []
+
+
+def test_no_message_is_no_datagram(answered: NetfilterSocket) -> None:
+    assert answered.send_all([]) == []
+    assert answered._socket.sent == []  # type: ignore[attr-defined]
