@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 import socket
-import time
 from collections.abc import Callable, Iterable
+from time import monotonic
 
 from kpng.host.addresses import interface_addresses
 from kpng.host.conntrack import Conntrack, ConntrackUnavailableError
@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 30.0
 _REST = 4
-"""Rest so many times as long as a pass took: changes that never end cost a fifth of a core at most, and are
+"""Rest so many times as long as the last pass took: changes that never end cost a fifth of a core at most, and are
 looked at together."""
+_LONGEST_REST_SECONDS = 5.0
 
 
 def node_addresses() -> list[str]:
@@ -36,7 +37,7 @@ class ConntrackReconciler:
     `note` each change set that was applied, in order, and keep `run` running. ``node_port_addresses`` gives the
     addresses at which this node takes node ports; it is called in another thread, before each pass.
 
-    ``removed`` counts flows, ``passes`` how often the kernel was asked.
+    ``removed`` counts flows, ``passes`` how often the kernel was asked; ``seconds`` is what the last pass took.
     """
 
     def __init__(self, *, node_port_addresses: Callable[[], Iterable[str]] = node_addresses) -> None:
@@ -48,6 +49,7 @@ class ConntrackReconciler:
         self._available = True
         self.removed = 0
         self.passes = 0
+        self.seconds = 0.0
 
     def note(self, changes: ChangeSet) -> None:
         """The backend has applied ``changes``. Costs next to nothing."""
@@ -64,9 +66,8 @@ class ConntrackReconciler:
         try:
             while True:
                 await self._arrived.wait()
-                start = time.monotonic()
                 await self._reconcile_at_last()
-                await asyncio.sleep(_REST * (time.monotonic() - start))
+                await asyncio.sleep(min(_REST * self.seconds, _LONGEST_REST_SECONDS))
         except ConntrackUnavailableError as error:
             self._available, self._noted = False, None
             log.warning("stale UDP flows are not removed: %s", error)
@@ -112,21 +113,22 @@ class ConntrackReconciler:
         return removed
 
     def _pass(self, changes: ChangeSet | None) -> int:
+        start = monotonic()
         if changes is not None:
             self._planner.note(changes)
         plan = self._planner.plan(self._here() if self._planner.needs_node_addresses else ())
         if plan is None:
             return 0
         self.passes += 1
-        start = time.monotonic()
         if self._conntrack is None:
             self._conntrack = Conntrack()
         flows = self._conntrack.flows
         stale = [flow for query in plan.queries for flow in flows(query) if plan.is_stale(flow)]
         removed = self._conntrack.delete(stale)
         self._planner.done()
+        self.seconds = monotonic() - start
         level = logging.INFO if removed else logging.DEBUG
-        log.log(level, "%d stale UDP flows removed in %.0f ms", removed, (time.monotonic() - start) * 1e3)
+        log.log(level, "%d stale UDP flows removed in %.0f ms", removed, self.seconds * 1e3)
         return removed
 
     def _here(self) -> Iterable[bytes]:
