@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 
 from msgspec import Struct
 
@@ -77,7 +78,7 @@ class Evidence(Struct):
 
     packets: Mapping[int, list[Found]]
     reply: Callable[[Direction], Direction | None]
-    delivered: frozenset[int] = frozenset()
+    delivered: AbstractSet[int] = frozenset()
 
 
 def see(attempt: Attempt, evidence: Evidence, *, target_is_local: bool) -> Seen:

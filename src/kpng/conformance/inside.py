@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 Work = Callable[[Namespace], Coroutine[Any, Any, T]]
 
+_TUN = Path("/dev/net/tun")
 _TOOLS = {"ip": "iproute2", "nft": "nftables"}
 
 
@@ -31,8 +32,8 @@ def check_machine() -> None:
                 f"the conformance run needs the command {tool!r}: install it, for example with "
                 f"'apt-get install {package}'"
             )
-    if not Path("/dev/net/tun").exists():
-        raise UserError("the conformance run needs TUN devices: this machine has no /dev/net/tun")
+    if not _TUN.exists():
+        raise UserError(f"the conformance run needs TUN devices: this machine has no {_TUN}")
 
 
 async def run_inside(work: Work[T]) -> T:

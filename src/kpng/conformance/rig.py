@@ -67,6 +67,7 @@ class Rig:
     ) -> list[list[Seen]]:
         """Send each flow several times; what was seen of each. Silence is waited for."""
         packets: dict[int, list[Found]] = defaultdict(list)
+        delivered: set[int] = set()
         with contextlib.ExitStack() as stack:
             listeners = [stack.enter_context(sock) for sock in self._listeners(flows)]
             tried = [
@@ -76,7 +77,8 @@ class Rig:
             deadline = time.monotonic() + _PATIENCE_SECONDS
             while True:
                 await self._settle(packets)
-                found = self._evidence(packets, listeners, [attempt for each in tried for attempt in each])
+                delivered.update(_tokens_at(listeners))
+                found = Evidence(packets, self._tracking.reply, delivered)
                 seen = [[self._see(attempt, found) for attempt in each] for each in tried]
                 done = all(map(satisfied, (flow for flow, _ in flows), seen))
                 if done or time.monotonic() > deadline:
@@ -138,14 +140,8 @@ class Rig:
                 packets[each.token].append(each)
         return bool(found)
 
-    def _evidence(
-        self, packets: dict[int, list[Found]], listeners: Sequence[socket.socket], attempts: Iterable[Attempt]
-    ) -> Evidence:
-        for attempt in attempts:
-            attempt.take_error()
-        return Evidence(packets, self._tracking.reply, frozenset(_tokens_at(listeners)))
-
     def _see(self, attempt: Attempt, evidence: Evidence) -> Seen:
+        attempt.take_error()
         return see(attempt, evidence, target_is_local=self._owns(attempt.flow.dst_ip))
 
 
