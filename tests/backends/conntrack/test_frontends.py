@@ -110,7 +110,7 @@ def test_frontends(name: str) -> None:
 
 @pytest.mark.parametrize(
     "scopes",
-    [Scopes(True, False), Scopes(False, True), Scopes(False, False, short_circuit=True), Scopes(False, False)],
+    [Scopes(True, False), Scopes(False, True), Scopes(False, False)],
     ids=str,
 )
 def test_o5_an_endpoint_counts_in_whatever_scope(scopes: Scopes) -> None:
