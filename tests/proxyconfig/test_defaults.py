@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kpng.proxyconfig import Duration, KubeProxyConfiguration, apply_defaults
+from kpng.proxyconfig import Duration, KubeProxyConfiguration, apply_defaults, mistakes
 from kpng.proxyconfig.fields import get_field, set_field
 
 DEFAULTS = {
@@ -96,3 +96,11 @@ def test_two_configurations_share_nothing() -> None:
     one.feature_gates["A"] = True
     assert other.node_port_addresses == []
     assert other.feature_gates == {}
+
+
+@pytest.mark.parametrize("path", ["healthzBindAddress", "metricsBindAddress"])
+def test_x16_serving_nothing_can_be_said(path: str) -> None:
+    config = KubeProxyConfiguration()
+    set_field(config, path, "0.0.0.0:0")
+    assert mistakes(apply_defaults(config)) == []
+    assert get_field(config, path) == "0.0.0.0:0"
