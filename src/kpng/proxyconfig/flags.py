@@ -10,8 +10,8 @@ import click
 from msgspec import Struct
 
 from .addresses import join_host_port, split_host_port
-from .defaults import DEFAULTS
-from .fields import set_field
+from .defaults import apply_defaults
+from .fields import get_field, set_field
 from .flag_types import BOOLEAN, DECIMAL, DURATION, FLUSH, GATES, LIST, NUMBER, STRING, VMODULE, FlagType
 from .types import KubeProxyConfiguration
 
@@ -128,6 +128,9 @@ FLAGS: tuple[Flag, ...] = (
 )  # fmt: skip
 
 
+_USUAL = apply_defaults(KubeProxyConfiguration())
+
+
 def flag_options() -> list[click.Option]:
     """A click option for each flag; its value is None where it was not given."""
     return [_option(flag) for flag in FLAGS]
@@ -135,8 +138,8 @@ def flag_options() -> list[click.Option]:
 
 def _option(flag: Flag) -> click.Option:
     names = ["-v", "--v", flag.parameter] if flag.name == "v" else [f"--{flag.name}", flag.parameter]
-    default = DEFAULTS.get(flag.path)
-    shown = f" [default: {str(default).lower() if default is True else default}]" if default is not None else ""
+    default = get_field(_USUAL, flag.path) if flag.path else None
+    shown = f" [default: {str(default).lower() if default is True else default}]" if default else ""
     option = partial(
         click.Option, names, type=flag.type, metavar=flag.type.name, help=flag.help + shown, hidden=flag.hidden
     )
