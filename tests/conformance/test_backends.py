@@ -14,7 +14,7 @@ from kpng.conformance import packetflows, session
 from kpng.conformance.flows import Object, Scenario, for_backend, load_scenarios
 from kpng.conformance.inside import run_inside
 from kpng.conformance.packetflows import run_scenarios
-from kpng.conformance.results import ByDesign, Result, _Exception, count
+from kpng.conformance.results import ByDesign, Exemption, Result, count
 from kpng.lab.netns import Namespace
 from kpng.model import ChangeSet
 
@@ -160,7 +160,7 @@ async def test_a_precondition_that_cannot_be_met_is_told(scenario_json: Make, fl
 async def test_what_differs_by_design_is_counted_apart(
     make_scenario: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exceptions = ByDesign([_Exception("a service", "it does nothing")])
+    exceptions = ByDesign([Exemption("a service", "it does nothing")])
     monkeypatch.setattr(packetflows.ByDesign, "of", lambda _: exceptions)
     (result,) = await replay([make_scenario()], Idle, "idle")
     assert (result.state, result.reason) == ("by_design", "it does nothing")

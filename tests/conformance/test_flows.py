@@ -51,11 +51,15 @@ def test_a_backend_must_pass_its_own_mode(backend: str, modes: set[str], flows: 
     assert sum(len(scenario.flows) for scenario in chosen) == flows
 
 
-def test_only_iptables_has_expectations_of_its_own(make_flow: Make) -> None:
-    flow = make_flow(expect_iptables={"verdict": "drop"})
-    assert flow.expected("nft").verdict == flow.expected("ipvs").verdict == "dnat"
-    assert flow.expected("iptables").verdict == "drop"
-    assert make_flow().expected("iptables").verdict == "dnat"
+@pytest.mark.parametrize(
+    ("backend", "verdicts"), [("nft", ["dnat", "dnat"]), ("ipvs", ["dnat", "dnat"]), ("iptables", ["drop", "dnat"])]
+)
+def test_only_iptables_has_expectations_of_its_own(
+    make_scenario: Make, flow_json: Make, backend: str, verdicts: list[str]
+) -> None:
+    given = make_scenario(flows=[flow_json(expect_iptables={"verdict": "drop"}), flow_json()])
+    (scenario,) = for_backend([given], backend)
+    assert [flow.expect.verdict for flow in scenario.flows] == verdicts
 
 
 def test_masquerade_may_depend_on_the_endpoint(make_flow: Make) -> None:

@@ -16,8 +16,8 @@ from kpng.conformance.report import as_json, table, total
 from kpng.conformance.results import (
     NEVER,
     ByDesign,
+    Exemption,
     Result,
-    _Exception,
     as_expected,
     count,
     expected_text,
@@ -90,7 +90,7 @@ def test_what_was_seen_is_counted(seen: list[Seen], text: str) -> None:
 
 # -- by design ---------------------------------------------------------------------------------------
 
-EXCEPTIONS = ByDesign([_Exception("a", "because", "x"), _Exception("b", "all of it")])
+EXCEPTIONS = ByDesign([Exemption("a", "because", "x"), Exemption("b", "all of it")])
 
 
 @pytest.mark.parametrize(

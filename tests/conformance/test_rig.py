@@ -79,7 +79,7 @@ class Bench:
         async def run() -> list[list[Seen]]:
             devices = {flow.in_iface for flow in flows if flow.in_iface}
             self.rig.become(FACTS, devices)
-            return await self.rig.send([(flow, flow.expect) for flow in flows], lambda *_: satisfied, attempts)
+            return await self.rig.send(flows, lambda *_: satisfied, attempts)
 
         return [Counter(seen) for seen in self._thread.submit(asyncio.run, run()).result()]
 

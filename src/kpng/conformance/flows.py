@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from .endpoints import canonical, endpoint_of
 from .files import load
@@ -69,9 +70,6 @@ class Flow(Struct, frozen=True):
         if ip_address(canonical(self.src_ip)).version != ip_address(canonical(self.dst_ip)).version:
             raise ValueError(f"{self.src_ip} and {self.dst_ip} are not of one family")
 
-    def expected(self, backend: str) -> Expectation:
-        return self.expect_iptables if backend == "iptables" and self.expect_iptables else self.expect
-
 
 class DetectLocal(Struct, frozen=True):
     """How traffic of pods is told: ``value`` is a CIDR or a name of interfaces."""
@@ -128,6 +126,12 @@ def load_scenarios(path: str | None = None) -> tuple[Scenario, ...]:
 
 
 def for_backend(scenarios: Sequence[Scenario], backend: str) -> list[Scenario]:
-    """The scenarios that this backend must pass: those of its own mode, and nftables' which all must."""
-    foreign = () if backend == "iptables" else ("iptables",)
-    return [scenario for scenario in scenarios if scenario.mode not in foreign]
+    """The scenarios that this backend must pass: those of its own mode, and nftables', which all must; but where
+    iptables has expectations of its own, those hold for it."""
+    if backend == "iptables":
+        return [replace(scenario, flows=tuple(map(_as_iptables, scenario.flows))) for scenario in scenarios]
+    return [scenario for scenario in scenarios if scenario.mode != "iptables"]
+
+
+def _as_iptables(flow: Flow) -> Flow:
+    return replace(flow, expect=flow.expect_iptables) if flow.expect_iptables else flow

@@ -50,7 +50,6 @@ class Replay:
 
     def __init__(self, rig: Rig, name: str, backend: type[Backend], folder: Path) -> None:
         self._rig = rig
-        self._name = name
         self._backend = backend
         self._watched = watched(backend)
         self._manifest = folder / "cluster.json"
@@ -82,7 +81,7 @@ class Replay:
         """Send the client to this endpoint, while there is no other; then let the cluster be as it should."""
         try:
             async with self._session(scenario, manifests_with_only(scenario, endpoint)) as running:
-                before = (await self._rig.send([(flow, flow.expect)], lambda *_: False, _ONCE))[0]
+                (before,) = await self._rig.send([flow], lambda *_: False, _ONCE)
                 if {seen.endpoint for seen in before} != {endpoint}:
                     return [Seen(f"not sent to {endpoint} before, but {seen_text(before)}")]
                 await running.change(manifests(scenario))
@@ -98,34 +97,33 @@ class Replay:
         return session(backend, self._manifest, scenario.node.name, content)
 
     async def _send(self, flows: Sequence[Flow], *, balanced: bool) -> list[list[Seen]]:
-        """Send the flows; where connections are ``balanced``, so often that each endpoint must have been hit."""
-        seen = await self._once(flows)
+        """Send the flows; where connections are ``balanced``, until each endpoint has been hit."""
+        seen = await self._rig.send(flows, _as_expected)
         for _ in range(_MORE_ROUNDS if balanced else 0):
-            open_ = [n for n, flow in enumerate(flows) if self._incomplete(flow, seen[n])]
-            if not open_:
+            unfinished = [(flow, each) for flow, each in zip(flows, seen, strict=True) if _unseen(flow, each)]
+            if not unfinished:
                 break
-            attempts = _PER_ENDPOINT * max(len(flows[n].expected(self._name).dnat_to) for n in open_)
-            for n, more in zip(open_, await self._once([flows[n] for n in open_], attempts), strict=True):
-                seen[n] += more
+            attempts = _PER_ENDPOINT * max(len(flow.expect.dnat_to) for flow, _ in unfinished)
+            more = await self._rig.send([flow for flow, _ in unfinished], _as_expected, attempts)
+            for (_, each), found in zip(unfinished, more, strict=True):
+                each.extend(found)
         if balanced:
             for flow, each in zip(flows, seen, strict=True):
-                if self._incomplete(flow, each):
-                    each += [Seen(NEVER, endpoint) for endpoint in missing(flow.expected(self._name), each)]
+                each += [Seen(NEVER, endpoint) for endpoint in _unseen(flow, each)]
         return seen
 
-    async def _once(self, flows: Sequence[Flow], attempts: int | None = None) -> list[list[Seen]]:
-        expected = [(flow, flow.expected(self._name)) for flow in flows]
-        return await self._rig.send(expected, self._as_expected, attempts)
-
-    def _as_expected(self, flow: Flow, seen: Sequence[Seen]) -> bool:
-        return as_expected(flow.expected(self._name), seen)
-
-    def _incomplete(self, flow: Flow, seen: Sequence[Seen]) -> bool:
-        return self._as_expected(flow, seen) and bool(missing(flow.expected(self._name), seen))
-
     def _result(self, scenario: Scenario, flow: Flow, seen: Sequence[Seen]) -> Result:
-        texts = expected_text(flow.expected(self._name)), seen_text(seen)
-        return self._by_design.judge(scenario.name, flow.name, *texts, passed=self._as_expected(flow, seen))
+        texts = expected_text(flow.expect), seen_text(seen)
+        return self._by_design.judge(scenario.name, flow.name, *texts, passed=_as_expected(flow, seen))
+
+
+def _as_expected(flow: Flow, seen: Sequence[Seen]) -> bool:
+    return as_expected(flow.expect, seen)
+
+
+def _unseen(flow: Flow, seen: Sequence[Seen]) -> list[str]:
+    """The endpoints that are still to be hit; none once something has gone wrong."""
+    return missing(flow.expect, seen) if _as_expected(flow, seen) else []
 
 
 def _has_affinity(scenario: Scenario) -> bool:

@@ -30,7 +30,7 @@ class Result(Struct, frozen=True):
     reason: str = ""
 
 
-class _Exception(Struct, frozen=True):
+class Exemption(Struct, frozen=True):
     """A flow that a backend answers otherwise on purpose; no ``flow``: all of the scenario's."""
 
     scenario: str
@@ -41,12 +41,12 @@ class _Exception(Struct, frozen=True):
 class ByDesign:
     """Per backend the flows that it answers otherwise on purpose (``data/by_design.json``)."""
 
-    def __init__(self, exceptions: Iterable[_Exception]) -> None:
+    def __init__(self, exceptions: Iterable[Exemption]) -> None:
         self._reasons = {(each.scenario, each.flow): each.reason for each in exceptions}
 
     @classmethod
     def of(cls, backend: str) -> ByDesign:
-        return cls(load(None, "by_design.json", dict[str, list[_Exception]]).get(backend, ()))
+        return cls(load(None, "by_design.json", dict[str, list[Exemption]]).get(backend, ()))
 
     def reason(self, scenario: str, flow: str) -> str:
         """Why; "" where it should be as everywhere."""

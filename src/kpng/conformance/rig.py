@@ -15,9 +15,10 @@ from kpng.lab.netns import Namespace
 from . import network
 from .attempts import Attempt, Evidence, Seen, see
 from .endpoints import endpoint_of
-from .flows import Expectation, Flow, NodeFacts
-from .packets import TOKEN, build
+from .flows import Flow, NodeFacts
+from .packets import build
 from .parsing import Found, parse
+from .processes import connect, listen, socket_for, tokens_at
 from .tracking import Tracking
 from .tun import Tun
 
@@ -28,12 +29,6 @@ _PORTS = range(33000, 65000)
 _LOOK_SECONDS = 0.001
 _QUIET_SECONDS = 0.006
 _PATIENCE_SECONDS = 0.15
-
-_TCP_REPAIR, _TCP_REPAIR_QUEUE, _TCP_QUEUE_SEQUENCE = 19, 20, 21
-_SEND_QUEUE, _REPAIR_OFF_SILENTLY = 2, -1
-"""linux/tcp.h"""
-
-_KINDS = {"tcp": (socket.SOCK_STREAM, 0), "udp": (socket.SOCK_DGRAM, 0), "sctp": (socket.SOCK_STREAM, 132)}
 
 Satisfied = Callable[[Flow, Sequence[Seen]], bool]
 
@@ -63,25 +58,21 @@ class Rig:
                 pass
 
     async def send(
-        self, flows: Sequence[tuple[Flow, Expectation]], satisfied: Satisfied, attempts: int | None = None
+        self, flows: Sequence[Flow], satisfied: Satisfied, attempts: int | None = None
     ) -> list[list[Seen]]:
         """Send each flow several times; what was seen of each. Silence is waited for."""
         packets: dict[int, list[Found]] = defaultdict(list)
         delivered: set[int] = set()
         with contextlib.ExitStack() as stack:
             listeners = [stack.enter_context(sock) for sock in self._listeners(flows)]
-            tried = [
-                self._try_flow(flow, attempts or ATTEMPTS[expected.verdict], stack, packets)
-                for flow, expected in flows
-            ]
+            tried = [self._try(flow, attempts or ATTEMPTS[flow.expect.verdict], stack, packets) for flow in flows]
             deadline = time.monotonic() + _PATIENCE_SECONDS
             while True:
                 await self._settle(packets)
-                delivered.update(_tokens_at(listeners))
+                delivered.update(tokens_at(listeners))
                 found = Evidence(packets, self._tracking.reply, delivered)
                 seen = [[self._see(attempt, found) for attempt in each] for each in tried]
-                done = all(map(satisfied, (flow for flow, _ in flows), seen))
-                if done or time.monotonic() > deadline:
+                if all(map(satisfied, flows, seen)) or time.monotonic() > deadline:
                     return seen
 
     def close(self) -> None:
@@ -91,15 +82,15 @@ class Rig:
 
     # -- sending -------------------------------------------------------------------------------------
 
-    def _try_flow(
+    def _try(
         self, flow: Flow, attempts: int, stack: contextlib.ExitStack, packets: dict[int, list[Found]]
     ) -> list[Attempt]:
         made = []
         for _ in range(attempts):
             attempt = Attempt(flow, next(self._tokens), next(self._ports))
             if self._owns(flow.src_ip):
-                attempt.socket = stack.enter_context(_socket_for(flow))
-                _connect(attempt)
+                attempt.socket = stack.enter_context(socket_for(flow))
+                connect(attempt)
             else:
                 device = self._devices[flow.in_iface or network.OUTSIDE]
                 device.send(build(flow.proto, attempt.source, attempt.target, attempt.token))
@@ -107,17 +98,17 @@ class Rig:
             made.append(attempt)
         return made
 
-    def _listeners(self, flows: Iterable[tuple[Flow, Expectation]]) -> Iterator[socket.socket]:
+    def _listeners(self, flows: Iterable[Flow]) -> Iterator[socket.socket]:
         """Servers wherever a flow may end on the node itself: an answer must not be taken for a refusal."""
         wanted = {
             (flow.proto, host, port)
-            for flow, expected in flows
-            for host, port in [(flow.dst_ip, flow.dst_port), *map(endpoint_of, expected.dnat_to)]
+            for flow in flows
+            for host, port in [(flow.dst_ip, flow.dst_port), *map(endpoint_of, flow.expect.dnat_to)]
             if self._owns(host)
         }
         for protocol, host, port in sorted(wanted):
             with contextlib.suppress(OSError):  # the backend itself may listen there
-                yield _listen(protocol, host, port)
+                yield listen(protocol, host, port)
 
     def _owns(self, address: str) -> bool:
         assert self._node is not None, "send before become"
@@ -143,60 +134,3 @@ class Rig:
     def _see(self, attempt: Attempt, evidence: Evidence) -> Seen:
         attempt.take_error()
         return see(attempt, evidence, target_is_local=self._owns(attempt.flow.dst_ip))
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-def _socket_for(flow: Flow) -> socket.socket:
-    return socket.socket(_family(flow.src_ip), *_KINDS[flow.proto])
-
-
-def _connect(attempt: Attempt) -> None:
-    """Begin a connection; what the kernel says at once is kept."""
-    assert attempt.socket is not None
-    attempt.socket.setblocking(False)
-    try:
-        if attempt.flow.proto == "tcp":
-            _begin_with(attempt.socket, attempt.token)
-        attempt.socket.bind(attempt.source)
-        attempt.socket.connect(attempt.target)
-        if attempt.flow.proto == "udp":
-            attempt.socket.send(TOKEN.pack(attempt.token))
-    except BlockingIOError:
-        pass
-    except OSError as error:
-        attempt.error = error.errno or 0
-
-
-def _begin_with(sock: socket.socket, token: int) -> None:
-    """Have TCP take the token for its initial sequence number (tcp_v4_connect only chooses where there is none)."""
-    for option, value in (
-        (_TCP_REPAIR, 1),
-        (_TCP_REPAIR_QUEUE, _SEND_QUEUE),
-        (_TCP_QUEUE_SEQUENCE, token),
-        (_TCP_REPAIR, _REPAIR_OFF_SILENTLY),
-    ):
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def _listen(protocol: str, host: str, port: int) -> socket.socket:
-    sock = socket.socket(_family(host), *_KINDS[protocol])
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setblocking(False)
-        sock.bind((host, port))
-        if protocol != "udp":
-            sock.listen(4096)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _tokens_at(listeners: Iterable[socket.socket]) -> Iterator[int]:
-    for sock in listeners:
-        with contextlib.suppress(OSError):
-            while sock.type == socket.SOCK_DGRAM:
-                yield TOKEN.unpack_from(sock.recv(100).ljust(TOKEN.size, b"\0"))[0]
