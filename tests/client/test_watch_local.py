@@ -19,6 +19,7 @@ from kpng.model import (
     EndpointInfo,
     EndpointPort,
     IPSet,
+    LocalNode,
     PortMapping,
     ProblemLog,
     Protocol,
@@ -131,7 +132,7 @@ async def test_the_first_change_set_is_the_whole_state(address: str) -> None:
 
 async def test_an_empty_cluster_is_a_state_too(address: str) -> None:
     async with serving(a_store(), address), aclosing(watch_local(address, "n1")) as changes:
-        assert await next_of(changes) == ChangeSet({}, full=True)
+        assert await next_of(changes) == ChangeSet({}, full=True, node=LocalNode(name="n1"))
 
 
 async def test_changes_follow(address: str) -> None:

@@ -213,7 +213,7 @@ async def test_an_unknown_authority_is_not_trusted(
         with pytest.raises(TimeoutError):
             await nodes_seen(AccessOptions(kubeconfig=path), seconds=0.7)
     assert "certificate verify failed" in caplog.text
-    assert len([record for record in caplog.records if record.name == "kpng.kube.source"]) == 3
+    assert len([record for record in caplog.records if record.name == "kpng.kube.source"]) == 4
 
 
 async def test_a_wrong_token_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

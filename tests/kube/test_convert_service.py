@@ -225,8 +225,8 @@ HEADLESS = "service.kubernetes.io/headless"
         ({PROXY_NAME: "mine"}, "mine", True),
         ({PROXY_NAME: "other"}, "mine", False),
         ({}, "mine", False),
-        ({HEADLESS: ""}, "", False),
-        ({HEADLESS: "", PROXY_NAME: "mine"}, "mine", False),
+        ({HEADLESS: ""}, "", True),
+        ({HEADLESS: "", PROXY_NAME: "mine"}, "mine", True),
     ],
 )
 def test_services_of_other_proxies_are_left_out(labels: dict[str, str], proxy_name: str, wanted: bool) -> None:
@@ -236,8 +236,8 @@ def test_services_of_other_proxies_are_left_out(labels: dict[str, str], proxy_na
 
 
 def test_selectors_say_the_same_to_the_server() -> None:
-    assert Filters().service_selector == f"!{PROXY_NAME},!{HEADLESS}"
-    assert Filters(service_proxy_name="mine").service_selector == f"{PROXY_NAME}=mine,!{HEADLESS}"
+    assert Filters().service_selector == f"!{PROXY_NAME}"
+    assert Filters(service_proxy_name="mine").service_selector == f"{PROXY_NAME}=mine"
     assert Filters().slice_selector == f"!{HEADLESS}"
 
 

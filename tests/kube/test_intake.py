@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from kpng.kube.convert import Converter, Filters
-from kpng.kube.intake import node_intake, service_intake, slice_intake
+from kpng.kube.intake import node_intake, service_cidr_intake, service_intake, slice_intake
 from kpng.model import ProblemLog, ServiceKey
 from kpng.store import Kind, Store
 
@@ -35,7 +35,7 @@ def slice_object(service: str = "web", address: str = "10.1.0.5", **fields: Any)
 
 
 class House:
-    """A store with the three intakes."""
+    """A store with all the intakes."""
 
     def __init__(self) -> None:
         self.store = Store()
@@ -44,6 +44,7 @@ class House:
         self.services = service_intake(self.store, converter, self.problems)
         self.slices = slice_intake(self.store, converter, self.problems)
         self.nodes = node_intake(self.store, converter, self.problems)
+        self.service_cidrs = service_cidr_intake(self.store, converter, self.problems)
 
     def addresses(self, name: str = "web") -> list[str]:
         record = self.store.snapshot.services.get(ServiceKey("demo", name))
@@ -64,7 +65,7 @@ def test_nothing_reaches_the_store_before_the_commit(house: House) -> None:
 
 
 def test_the_kinds_become_synced_one_by_one(house: House) -> None:
-    for intake, synced in ((house.services, 1), (house.slices, 2), (house.nodes, 3)):
+    for intake, synced in ((house.services, 1), (house.slices, 2), (house.nodes, 3), (house.service_cidrs, 4)):
         intake.commit(replace=True)
         assert len(house.store.snapshot.synced) == synced
     assert house.store.snapshot.complete
@@ -279,3 +280,18 @@ def test_an_object_that_is_no_proper_json(house: House, body: bytes) -> None:
     house.services.set(Raw(body))
     house.services.commit(replace=True)
     assert len(house.problems) == 1
+
+
+def test_service_cidrs_come_and_go(house: House) -> None:
+    house.service_cidrs.set(raw({"metadata": {"name": "a"}, "spec": {"cidrs": ["10.96.0.1/16", "fd00:96::/108"]}}))
+    house.service_cidrs.set(raw({"metadata": {"name": "b"}, "spec": {"cidrs": ["10.97.0.0/16", "10.98/16"]}}))
+    house.service_cidrs.commit(replace=True)
+    cidrs = house.store.snapshot.service_cidrs
+    assert dict(cidrs) == {"a": ("10.96.0.0/16", "fd00:96::/108"), "b": ("10.97.0.0/16",)}
+    assert [str(problem) for problem in house.problems.current] == [
+        "http://server: ServiceCIDR b: spec.cidrs[1]: '10.98/16' is not a CIDR"
+    ]
+    house.service_cidrs.delete(raw({"metadata": {"name": "b"}}))
+    house.service_cidrs.commit(replace=False)
+    assert list(house.store.snapshot.service_cidrs) == ["a"]
+    assert len(house.problems) == 0

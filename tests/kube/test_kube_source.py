@@ -30,7 +30,12 @@ class ScriptedServer:
     """
 
     def __init__(self) -> None:
-        self.scripts: dict[str, list[Reply]] = {"services": [], "endpointslices": [], "nodes": []}
+        self.scripts: dict[str, list[Reply]] = {
+            "services": [],
+            "endpointslices": [],
+            "nodes": [],
+            "servicecidrs": [],
+        }
         self.requests: dict[str, list[dict[str, str]]] = {name: [] for name in self.scripts}
         self.checks: list[str] = []
         self.check_script: list[Reply] = []
@@ -45,6 +50,7 @@ class ScriptedServer:
         app = web.Application()
         app.router.add_get("/api/v1/{resource}", self._answer)
         app.router.add_get("/apis/discovery.k8s.io/v1/{resource}", self._answer)
+        app.router.add_get("/apis/networking.k8s.io/v1/{resource}", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -215,11 +221,11 @@ async def test_objects_of_megabytes(server: ScriptedServer) -> None:
 async def test_selectors_and_headers_that_are_sent(server: ScriptedServer) -> None:
     async with following(server, service_proxy_name="mine") as store:
         await until(lambda: store.snapshot.complete)
-    selector = "service.kubernetes.io/service-proxy-name=mine,!service.kubernetes.io/headless"
+    selector = "service.kubernetes.io/service-proxy-name=mine"
     assert server.requests["services"][0]["labelSelector"] == selector
     assert server.requests["endpointslices"][0]["labelSelector"] == "!service.kubernetes.io/headless"
     assert "labelSelector" not in server.requests["nodes"][0]
-    assert sum("PartialObjectMetadata" in headers["Accept"] for headers in server.headers) == 1
+    assert all(headers["Accept"] == "application/json" for headers in server.headers)
     assert not any("Authorization" in headers for headers in server.headers)
 
 
@@ -314,7 +320,7 @@ async def test_the_kernel_watches_over_silent_connections(server: ScriptedServer
     async with following(server) as store:
         await until(lambda: store.snapshot.complete)
         watches = list(connections_to(server.url))
-        assert len(watches) == 3
+        assert len(watches) == 4
         assert all(alive and idle == 30 for alive, idle in watches)
 
 
@@ -438,7 +444,7 @@ async def test_a_refused_connection_is_told_in_plain_words(scheme: str, caplog: 
     async with server.serving():
         server.url = server.url.replace("http", scheme)
     async with following(server):
-        await until(lambda: len(caplog.records) == 3)
+        await until(lambda: len(caplog.records) == 4)
     address = f"127.0.0.1:{server.url.rpartition(':')[2]}"
     for record in caplog.records:
         said = record.getMessage().partition(" at ")[2]
@@ -470,14 +476,15 @@ async def test_a_server_that_is_not_there_yet(caplog: pytest.LogCaptureFixture) 
         await until(lambda: store.snapshot.complete)
     await runner.cleanup()
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(warnings) == 3  # one a resource, however often it was tried
-    assert sum("working again" in record.getMessage() for record in caplog.records) == 3
+    assert len(warnings) == 4  # one a resource, however often it was tried
+    assert sum("working again" in record.getMessage() for record in caplog.records) == 4
 
 
 def _app(server: ScriptedServer) -> web.Application:
     app = web.Application()
     app.router.add_get("/api/v1/{resource}", server._answer)
     app.router.add_get("/apis/discovery.k8s.io/v1/{resource}", server._answer)
+    app.router.add_get("/apis/networking.k8s.io/v1/{resource}", server._answer)
     return app
 
 
@@ -495,3 +502,36 @@ async def test_it_ends_at_once_when_cancelled(server: ScriptedServer) -> None:
         await until(lambda: store.snapshot.complete)
         started = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - started < 0.5
+
+
+@pytest.mark.parametrize("code", [403, 404])
+async def test_a_cluster_without_service_cidrs(
+    server: ScriptedServer, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An old cluster has none, an old ClusterRole does not let us see them: told once, everything else works."""
+    caplog.set_level(logging.INFO, "kpng")
+    server.script("servicecidrs", *[failure(code)] * 20)
+    async with following(server) as store:
+        await until(lambda: store.snapshot.complete)
+        await until(lambda: len(server.requests["servicecidrs"]) >= 2)
+    told = [record for record in caplog.records if record.name == "kpng.kube.source"]
+    assert [(record.levelname, "going on without them" in record.getMessage()) for record in told] == [
+        ("INFO", True)
+    ]
+
+
+async def test_service_cidrs_are_taken_as_soon_as_they_may_be_seen(server: ScriptedServer) -> None:
+    server.script("servicecidrs", failure(403))
+    thing = {"metadata": {"name": "kubernetes", "resourceVersion": "3"}, "spec": {"cidrs": ["10.96.0.0/16"]}}
+    server.script("servicecidrs", watch(event("ADDED", thing), bookmark(5, END), hang=True))
+    async with following(server) as store:
+        await until(lambda: dict(store.snapshot.service_cidrs) == {"kubernetes": ("10.96.0.0/16",)})
+
+
+async def test_service_cidrs_that_were_seen_are_not_forgotten(server: ScriptedServer) -> None:
+    thing = {"metadata": {"name": "kubernetes", "resourceVersion": "3"}, "spec": {"cidrs": ["10.96.0.0/16"]}}
+    server.script("servicecidrs", watch(event("ADDED", thing), bookmark(5, END)), *[failure(403)] * 3)
+    async with following(server) as store:
+        await until(lambda: bool(store.snapshot.service_cidrs))
+        await until(lambda: len(server.requests["servicecidrs"]) >= 3)
+        assert store.snapshot.service_cidrs

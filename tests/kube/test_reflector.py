@@ -124,13 +124,8 @@ def test_a_list_goes_page_by_page(reflector: Reflector, receiver: RecordingRecei
     assert reflector.request().params["resourceVersion"] == "10"
 
 
-def test_nodes_are_asked_for_their_metadata_only() -> None:
-    services, slices, nodes = resources(Filters())
-    assert nodes.accept_list == (
-        "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-    )
-    assert nodes.accept_watch == "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
-    assert services.accept_list == slices.accept_watch == "application/json"
+def test_a_cluster_may_be_without_service_cidrs_only() -> None:
+    assert [resource.name for resource in resources(Filters()) if resource.optional] == ["servicecidrs"]
 
 
 # -- what is handed on -----------------------------------------------------------------------------

@@ -36,7 +36,7 @@ class SimulatedServer:
     """Objects with versions, a history that can be compacted, pages, watches: as far as the protocol goes."""
 
     def __init__(self, *, watch_list: bool) -> None:
-        self.version = 100
+        self.version = self.base = 100_000
         self.objects: dict[str, int] = {}
         self.history: list[tuple[int, str, str]] = []
         self.compacted = 0
@@ -60,8 +60,10 @@ class SimulatedServer:
         self.history.clear()
 
     def restore(self) -> None:
-        """A backup of etcd: the same kept objects, but another and shorter history."""
-        self.version = 10
+        """A backup of etcd: the same kept objects, but another and shorter history. Each is older than the one
+        before: a version that is used twice for different things is nothing that anybody could notice."""
+        self.base -= 1000
+        self.version = self.base
         self.compacted = 0
         self.history.clear()
         self.objects = {}

@@ -7,7 +7,17 @@ import asyncio
 import pytest
 
 from kpng.localize import LocalView
-from kpng.model import EndpointInfo, EndpointPort, IPSet, Node, PortMapping, Service, ServiceKey
+from kpng.model import (
+    ChangeSet,
+    EndpointInfo,
+    EndpointPort,
+    IPSet,
+    LocalNode,
+    Node,
+    PortMapping,
+    Service,
+    ServiceKey,
+)
 from kpng.store import Kind, Store
 
 
@@ -51,10 +61,11 @@ async def test_the_difference_between_two_nodes_comes_at_once(store: Store) -> N
     assert (list(zoned.old.endpoints), list(zoned.new.endpoints)) == (["pod-3"], ["pod-4"])
 
 
-async def test_a_node_that_sees_the_same_waits_for_a_change(store: Store) -> None:
+async def test_a_node_that_sees_the_same_differs_only_in_itself(store: Store) -> None:
     view = LocalView(store, "n7")
     await view.next()
     view.follow("n8")
+    assert await view.next() == ChangeSet({}, node=LocalNode(name="n8"))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(view.next(), 0.02)
     with store.transaction() as transaction:

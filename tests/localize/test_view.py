@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 import kpng.localize.view as view_module
 from kpng.localize import LocalView, change_sets, localize
-from kpng.model import ChangeSet, EndpointInfo, LocalService, Node, ServiceKey
+from kpng.model import ChangeSet, EndpointInfo, LocalNode, LocalService, Node, ServiceKey
 from kpng.store import Kind, ServiceRecord, Store, Transaction
 from kpng.testing import endpoint_info, key, service
 
@@ -56,7 +56,7 @@ def test_the_first_change_set_comes_for_an_empty_cluster_too() -> None:
     store = Store()
     with store.transaction() as staged:
         staged.replace(*Kind)
-    assert advance(LocalView(store, "n1"), store) == ChangeSet({}, full=True)
+    assert advance(LocalView(store, "n1"), store) == ChangeSet({}, full=True, node=LocalNode(name="n1"))
 
 
 def test_later_change_sets_hold_only_what_differs() -> None:
@@ -260,7 +260,7 @@ def write(staged: Transaction, words: tuple[Any, ...]) -> None:
 def applied(state: dict[ServiceKey, LocalService], changes: ChangeSet | None) -> dict[ServiceKey, LocalService]:
     if changes is None:
         return state
-    assert changes.changes or changes.full
+    assert changes
     after = dict(state)
     for changed, change in changes.changes.items():
         assert change.differs

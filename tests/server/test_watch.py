@@ -63,7 +63,8 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Stream:
-    """One Watch call. An op is spelled ``+path``, ``-path``, ``reset`` or ``sync``."""
+    """One Watch call. An op is spelled ``+path``, ``-path``, ``reset`` or ``sync``; what the node is told of itself
+    is put aside in ``nodes``."""
 
     def __init__(self, channel: grpc.aio.Channel, method: str) -> None:
         start = channel.stream_stream(
@@ -73,6 +74,7 @@ class Stream:
         )
         self.call: Any = start()
         self.values: dict[str, bytes] = {}
+        self.nodes: list[localv1.Node] = []
 
     async def ask(self, node: str = "n1") -> None:
         await self.call.write(localv1.WatchReq(NodeName=node))
@@ -81,6 +83,9 @@ class Stream:
         item = await asyncio.wait_for(self.call.read(), PATIENCE)
         assert item is not grpc.aio.EOF
         kind = item.WhichOneof("Op")
+        if kind == "Set" and item.Set.Ref.Set == localv1.NodesSet:
+            self.nodes.append(localv1.Node.FromString(item.Set.Bytes))
+            return await self.op()
         if kind == "Set":
             self.values[item.Set.Ref.Path] = item.Set.Bytes
             return f"+{item.Set.Ref.Path}"
@@ -181,10 +186,13 @@ async def test_another_name_in_a_request_is_honoured_at_once(server: ApiServer, 
         assert stream.endpoint("demo/web/pod-2").Local
 
 
-async def test_a_name_that_changes_nothing_waits(server: ApiServer, store: Store) -> None:
+async def test_another_name_that_changes_no_service(server: ApiServer, store: Store) -> None:
+    """It learns at once what it is now, and then waits."""
     set_web(store, pod(1, node="n1"))
     async with watching(server) as stream:
         await stream.round("n2")
+        assert await stream.round("n3") == ["sync"]
+        assert [node.Name for node in stream.nodes] == ["n2", "n3"]
         await stream.ask("n3")
         rest = await stream.silent()
         set_web(store, pod(1, node="n3"))

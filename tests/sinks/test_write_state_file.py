@@ -76,7 +76,7 @@ async def test_an_incomplete_state_is_not_written(tmp_path: Path) -> None:
     async with writing(store, path):
         with store.transaction() as tx:
             tx.set_service(WEB)
-            tx.mark_synced(Kind.SERVICES, Kind.ENDPOINTS)
+            tx.mark_synced(Kind.SERVICES, Kind.ENDPOINTS, Kind.SERVICE_CIDRS)
         await asyncio.sleep(0.1)
         assert not path.exists()
         with store.transaction() as tx:

@@ -167,7 +167,7 @@ def test_a_relist_drops_what_was_staged_for_its_kind_before() -> None:
 def test_nothing_at_all_still_syncs() -> None:
     store = Store()
     with store.transaction() as staged:
-        staged.mark_synced(Kind.SERVICES, Kind.ENDPOINTS)
+        staged.mark_synced(Kind.SERVICES, Kind.ENDPOINTS, Kind.SERVICE_CIDRS)
     assert not store.snapshot.complete
     with store.transaction() as staged:
         staged.replace(Kind.NODES)
@@ -319,7 +319,7 @@ async def test_nobody_is_told_of_an_incomplete_state() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     with store.transaction() as staged:
-        staged.mark_synced(Kind.ENDPOINTS, Kind.NODES)
+        staged.mark_synced(Kind.ENDPOINTS, Kind.NODES, Kind.SERVICE_CIDRS)
     assert (await waiting).complete
 
 

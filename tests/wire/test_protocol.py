@@ -30,9 +30,10 @@ localv1.ServiceIPs: ClusterIPs=1 ExternalIPs=2 Headless=3 LoadBalancerIPs=4
 localv1.IPFilter: TargetIPs=1 SourceRanges=2*
 localv1.ClientIPAffinity: TimeoutSeconds=1
 localv1.PortMapping: Name=1 Protocol=2 Port=3 NodePort=4 TargetPort=5 TargetPortName=6 Available=7
-localv1.Endpoint: Hostname=1 IPs=2 Local=3 PortOverrides=4* Scopes=5
+localv1.Endpoint: Hostname=1 IPs=2 Local=3 PortOverrides=4* Scopes=5 Terminating=6
 localv1.PortName: Name=1 Port=2 Protocol=3
-localv1.EndpointScopes: Internal=1 External=2
+localv1.EndpointScopes: Internal=1 External=2 ShortCircuit=3
+localv1.Node: Name=1 IPs=2 PodCIDRs=3* ServiceCIDRs=4* Eligible=5
 globalv1.ServiceInfo: Hash=1 Service=2
 globalv1.EndpointInfo: Hash=1 Namespace=2 SourceName=3 ServiceName=4 Endpoint=6 Conditions=7 PodName=8 \
 Topology=9 Hints=10
@@ -40,7 +41,9 @@ globalv1.EndpointConditions: Ready=1 Serving=2 Terminating=3
 globalv1.TopologyInfo: Node=1 Zone=2
 globalv1.EndpointHints: Zones=1* Nodes=2*
 globalv1.NodeInfo: Hash=1 Node=2
-globalv1.Node: Name=1 Labels=2* Annotations=3* Topology=4
+globalv1.Node: Name=1 Labels=2* Annotations=3* Topology=4 IPs=5 PodCIDRs=6* Ineligible=7
+globalv1.ServiceCIDR: CIDRs=1*
+globalv1.GlobalWatchReq: Sets=1*
 """
 
 FILES = {"localv1": localv1.DESCRIPTOR, "globalv1": globalv1.DESCRIPTOR}
@@ -63,9 +66,11 @@ def test_enums_have_their_numbers() -> None:
         "UnknownSet": 0,
         "ServicesSet": 1,
         "EndpointsSet": 2,
+        "NodesSet": 3,
         "GlobalServiceInfos": 10,
         "GlobalEndpointInfos": 11,
         "GlobalNodeInfos": 12,
+        "GlobalServiceCIDRs": 13,
     }
     assert dict(localv1.Protocol.items()) == {"UnknownProtocol": 0, "TCP": 1, "UDP": 2, "SCTP": 3}
 

@@ -79,7 +79,7 @@ class _Inbox:
         try:
             async for change_set in changes:
                 merged = self._pending.then(change_set) if self._pending else change_set
-                self._pending = merged if merged.changes or merged.full else None
+                self._pending = merged or None
                 self._arrived.set()
         except Exception as error:
             self._error = error

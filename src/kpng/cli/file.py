@@ -9,6 +9,7 @@ import click
 from kpng.sources.file import FileSource
 
 from .filters import filter_options, filters_from
+from .options import cidrs
 from .pipeline import PipelineGroup, use_source
 
 
@@ -22,8 +23,14 @@ from .pipeline import PipelineGroup, use_source
     type=click.Path(allow_dash=True),
     help="A Go-kpng state file, a Kubernetes manifest, or a folder of manifests; '-' for standard input.",
 )
+@click.option(
+    "--service-cidrs",
+    callback=cidrs,
+    metavar="CIDR[,CIDR]",
+    help="Where cluster IPs come from, beside any ServiceCIDR in the files: other addresses in there are dropped.",
+)
 @filter_options
-def file(path: str, **options: Any) -> None:
+def file(path: str, service_cidrs: tuple[str, ...], **options: Any) -> None:
     """Take Services, EndpointSlices and Nodes from files, and follow their changes.
 
     \b
@@ -32,4 +39,5 @@ def file(path: str, **options: Any) -> None:
     kubectl get svc,endpointslices,nodes -A -o yaml | kpng file -i - to-local to-print --once
     """
     problems = click.get_current_context().obj
-    use_source(lambda once: FileSource(path, problems, filters_from(options), once=once))
+    filters = filters_from(options)
+    use_source(lambda once: FileSource(path, problems, filters, once=once, service_cidrs=service_cidrs))

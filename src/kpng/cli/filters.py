@@ -43,6 +43,12 @@ def filter_options(command: F) -> F:
             help="Only Services labelled service.kubernetes.io/service-proxy-name=NAME. [default: only those "
             "without that label]",
         ),
+        click.option(
+            "--external-ips/--no-external-ips",
+            default=True,
+            show_default=True,
+            help="Whether spec.externalIPs of Services count.",
+        ),
     ):
         command = option(command)
     return command
@@ -51,6 +57,7 @@ def filter_options(command: F) -> F:
 def filters_from(options: Mapping[str, Any]) -> Filters:
     return Filters(
         service_proxy_name=options["service_proxy_name"],
+        external_ips=options["external_ips"],
         service_labels=options["with_service_labels"],
         service_annotations=options["with_service_annotations"],
         node_labels=options["with_node_labels"],

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from kpng.model import UserError
+from kpng.model import InvalidObjectError, UserError, parse_cidr
 from kpng.wire.tls import client_context
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -34,6 +34,16 @@ def api_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def cidrs(_ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """The callback of an option that takes CIDRs, separated by commas."""
+    if value is None:
+        return ()
+    try:
+        return tuple(parse_cidr(text) for text in value.split(","))
+    except InvalidObjectError as error:
+        raise UserError(f"{option.opts[0]}: {error.message}") from error
 
 
 def node_name_option(command: F) -> F:

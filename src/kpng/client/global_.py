@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from kpng.model import EndpointInfo, Node, ProblemLog, Service, ServiceKey
+from kpng.model import EndpointInfo, Node, ProblemLog, Service, ServiceKey, parse_cidr
 from kpng.wire.endpoint import endpoint_info_from_wire
 from kpng.wire.lenient import Faults
 from kpng.wire.node import node_from_wire
@@ -33,7 +33,7 @@ async def watch_global(
     """The global state of the kpng API at ``address``, round by round, without end."""
     seen = SeenProblems(ProblemLog() if problems is None else problems)
     ports = OpenPorts[tuple[ServiceKey, str], EndpointInfo](lambda group: group[0])
-    request = globalv1.GlobalWatchReq().SerializeToString()
+    request = globalv1.GlobalWatchReq(Sets=[localv1.GlobalServiceCIDRs]).SerializeToString()
     rounds = follow(address, GLOBAL_WATCH, request, lambda: GlobalRound(seen, address), tls)
     async with aclosing(rounds):
         async for collected in rounds:
@@ -54,6 +54,7 @@ class GlobalRound:
         self.services: dict[ServiceKey, Service | None] = {}
         self.endpoints: dict[tuple[ServiceKey, str], dict[str, EndpointInfo | None]] = {}
         self.nodes: dict[str, Node | None] = {}
+        self.service_cidrs: dict[str, tuple[str, ...] | None] = {}
         self._problems = problems
         self._origin = origin
 
@@ -62,6 +63,7 @@ class GlobalRound:
         self.services.clear()
         self.endpoints.clear()
         self.nodes.clear()
+        self.service_cidrs.clear()
         self._problems.reset()
 
     def set(self, kind: int, path: str, value: bytes) -> None:
@@ -82,6 +84,8 @@ class GlobalRound:
             self._put_endpoint(path, value)
         elif kind == localv1.GlobalNodeInfos:
             self._put_node(path, value)
+        elif kind == localv1.GlobalServiceCIDRs:
+            self._put_service_cidr(path, value)
 
     def _put_service(self, path: GlobalPath, value: bytes | None) -> None:
         faults = Faults(f"Service {path.namespace}/{path.name}", self._origin)
@@ -111,6 +115,11 @@ class GlobalRound:
         self.nodes[path.name] = node
         self._problems.note(faults)
 
+    def _put_service_cidr(self, path: GlobalPath, value: bytes | None) -> None:
+        faults = Faults(f"ServiceCIDR {path.name}", self._origin)
+        self.service_cidrs[path.name] = _decode(globalv1.ServiceCIDR, value, faults, _cidrs)
+        self._problems.note(faults)
+
 
 def _decode(
     kind: type[M], value: bytes | None, faults: Faults, convert: Callable[[M, Faults], T | None]
@@ -125,3 +134,7 @@ def _service(message: globalv1.ServiceInfo, faults: Faults) -> Service | None:
 
 def _node(message: globalv1.NodeInfo, faults: Faults) -> Node | None:
     return node_from_wire(message.Node, faults)
+
+
+def _cidrs(message: globalv1.ServiceCIDR, faults: Faults) -> tuple[str, ...]:
+    return faults.texts(message.CIDRs, "spec.cidrs", parse_cidr)

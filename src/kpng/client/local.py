@@ -6,9 +6,10 @@ import ssl
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 
-from kpng.model import ChangeSet, Endpoint, LocalService, ProblemLog, Service, ServiceChange, ServiceKey
+from kpng.model import ChangeSet, Endpoint, LocalNode, LocalService, ProblemLog, Service, ServiceChange, ServiceKey
 from kpng.wire.endpoint import endpoint_from_wire
 from kpng.wire.lenient import Faults
+from kpng.wire.node import local_node_from_wire
 from kpng.wire.ops import LOCAL_WATCH
 from kpng.wire.paths import local_service_path, parse_local_endpoint, parse_local_service, shown
 from kpng.wire.proto import localv1_pb2 as localv1
@@ -47,6 +48,7 @@ class LocalRound:
         self.whole = False
         self.services: dict[ServiceKey, Service | None] = {}
         self.endpoints: dict[ServiceKey, dict[str, Endpoint | None]] = {}
+        self.node: LocalNode | None = None
         self.problems = problems
         self._origin = origin
 
@@ -54,6 +56,7 @@ class LocalRound:
         self.whole = True
         self.services.clear()
         self.endpoints.clear()
+        self.node = None
         self.problems.reset()
 
     def set(self, kind: int, path: str, value: bytes) -> None:
@@ -61,6 +64,8 @@ class LocalRound:
             self._put_service(path, value)
         elif kind == localv1.EndpointsSet:
             self._put_endpoint(path, value)
+        elif kind == localv1.NodesSet:
+            self._put_node(path, value)
 
     def delete(self, kind: int, path: str) -> None:
         if kind == localv1.ServicesSet:
@@ -88,6 +93,12 @@ class LocalRound:
             self.endpoints.setdefault(parsed[0], {})[parsed[1]] = endpoint
         self.problems.note(faults)
 
+    def _put_node(self, path: str, value: bytes) -> None:
+        faults = Faults(f"Node {shown(path)}", self._origin)
+        message = faults.message(localv1.Node, value)
+        self.node = local_node_from_wire(message, faults) if message else None
+        self.problems.note(faults)
+
 
 def _decode_service(path: str, value: bytes, faults: Faults) -> Service | None:
     message = faults.message(localv1.Service, value)
@@ -106,6 +117,7 @@ class LocalMirror:
         # also those of services that are unknown yet: the server does not send them again
         self._endpoints: dict[ServiceKey, Mapping[str, Endpoint]] = {}
         self._state: dict[ServiceKey, LocalService] = {}
+        self._node: LocalNode | None = None
         self._started = False
 
     @property
@@ -122,7 +134,9 @@ class LocalMirror:
         self._store(collected)
         changes = self._compare(touched)
         full, self._started = not self._started, True
-        return ChangeSet(changes, full=full) if changes or full else None
+        news = collected.node if collected.node != self._node else None
+        self._node = news or self._node
+        return ChangeSet(changes, full=full, node=news) or None
 
     def _store(self, collected: LocalRound) -> None:
         for key, service in collected.services.items():

@@ -84,7 +84,7 @@ class KubeClient:
     @asynccontextmanager
     async def _get(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
         access = self._access
-        headers = {"Accept": request.accept, "User-Agent": "kpng", **await access.headers()}
+        headers = {"Accept": "application/json", "User-Agent": "kpng", **await access.headers()}
         get = self._session.get(
             access.server + request.path,
             params=request.params,

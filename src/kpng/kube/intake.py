@@ -20,7 +20,8 @@ T = TypeVar("T", bound=Object)
 V = TypeVar("V")
 
 Identity = tuple[str, str]
-"""(namespace, name); the namespace of a Node is ""."""
+"""(namespace, name); the namespace of what has none is ""."""
+_NAMESPACED = (Kind.SERVICES, Kind.ENDPOINTS)
 
 
 class Intake(Generic[T, V]):
@@ -88,7 +89,7 @@ class Intake(Generic[T, V]):
 
     def _subject(self, identity: Identity) -> str:
         namespace, name = identity
-        return f"{self._name} {namespace}/{name}" if self._kind is not Kind.NODES else f"{self._name} {name}"
+        return f"{self._name} {namespace}/{name}" if self._kind in _NAMESPACED else f"{self._name} {name}"
 
 
 def _identity(metadata: Metadata) -> Identity:
@@ -114,6 +115,15 @@ def node_intake(store: Store, converter: Converter, problems: ProblemLog) -> Int
     return Intake(store, Kind.NODES, objects.Node, converter.node, _apply_node, problems, converter.origin)
 
 
+def service_cidr_intake(
+    store: Store, converter: Converter, problems: ProblemLog
+) -> Intake[objects.ServiceCIDR, tuple[str, ...]]:
+    """The intake for ServiceCIDRs."""
+    kind, origin = Kind.SERVICE_CIDRS, converter.origin
+    convert = converter.service_cidr
+    return Intake(store, kind, objects.ServiceCIDR, convert, _apply_service_cidr, problems, origin)
+
+
 def _apply_service(tx: Transaction, identity: Identity, service: Service | None) -> None:
     if service is None:
         tx.delete_service(ServiceKey(*identity))
@@ -133,3 +143,10 @@ def _apply_node(tx: Transaction, identity: Identity, node: Node | None) -> None:
         tx.delete_node(identity[1])
     else:
         tx.set_node(node)
+
+
+def _apply_service_cidr(tx: Transaction, identity: Identity, cidrs: tuple[str, ...] | None) -> None:
+    if cidrs is None:
+        tx.delete_service_cidrs(identity[1])
+    else:
+        tx.set_service_cidrs(identity[1], cidrs)

@@ -17,6 +17,7 @@ class Metadata(Struct, gc=False, kw_only=True, frozen=True):
     name: str | None = None
     namespace: str | None = None
     resource_version: str | None = field(name="resourceVersion", default=None)
+    deletion_timestamp: str | None = field(name="deletionTimestamp", default=None)
     labels: StringMap = None
     annotations: StringMap = None
 
@@ -147,13 +148,55 @@ class EndpointSlice(Struct, gc=False, kw_only=True):
     ports: list[SlicePort] | None = None
 
 
+class Taint(Struct, gc=False):
+    """An entry of ``spec.taints``."""
+
+    key: str | None = None
+
+
+class NodeSpec(Struct, gc=False, kw_only=True):
+    """The ``spec`` of a Node."""
+
+    pod_cidr: str | None = field(name="podCIDR", default=None)
+    pod_cidrs: list[str] | None = field(name="podCIDRs", default=None)
+    taints: list[Taint] | None = None
+
+
+class NodeAddress(Struct, gc=False):
+    """An entry of ``status.addresses``."""
+
+    type: str | None = None
+    address: str | None = None
+
+
+class NodeStatus(Struct, gc=False):
+    """The ``status`` of a Node."""
+
+    addresses: list[NodeAddress] | None = None
+
+
 class Node(Struct, gc=False, kw_only=True):
-    """A Node (v1), or the PartialObjectMetadata of one."""
+    """A Node (v1)."""
 
     metadata: Metadata = NO_METADATA
+    spec: NodeSpec | None = None
+    status: NodeStatus | None = None
 
 
-Object = Service | EndpointSlice | Node
+class ServiceCIDRSpec(Struct, gc=False):
+    """The ``spec`` of a ServiceCIDR."""
+
+    cidrs: list[str] | None = None
+
+
+class ServiceCIDR(Struct, gc=False, kw_only=True):
+    """A ServiceCIDR (networking.k8s.io/v1)."""
+
+    metadata: Metadata = NO_METADATA
+    spec: ServiceCIDRSpec | None = None
+
+
+Object = Service | EndpointSlice | Node | ServiceCIDR
 
 
 class ListMetadata(Struct, gc=False, kw_only=True, frozen=True):

@@ -47,7 +47,6 @@ class Request(Struct, frozen=True):
 
     path: str
     params: dict[str, str]
-    accept: str
     stream: bool
     seconds: int = _LIST_SECONDS
 
@@ -110,7 +109,7 @@ class Reflector:
         if self.phase in (Phase.LIST, Phase.CHECK):
             self._seconds = 0
             params = self._list_params() if self.phase is Phase.LIST else self._check_params()
-            return Request(self._resource.path, params, self._resource.accept_list, stream=False)
+            return Request(self._resource.path, params, stream=False)
         first = self.phase is Phase.WATCH_LIST
         self._seconds = self._chance.randint(*(_WATCH_LIST_SECONDS if first else _WATCH_SECONDS))
         params = self._selector() | {
@@ -122,7 +121,7 @@ class Reflector:
             params |= {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
         else:
             params["resourceVersion"] = self._version
-        return Request(self._resource.path, params, self._resource.accept_watch, True, self._seconds)
+        return Request(self._resource.path, params, True, self._seconds)
 
     def _selector(self) -> dict[str, str]:
         return {"labelSelector": self._resource.selector} if self._resource.selector else {}

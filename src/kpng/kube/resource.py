@@ -1,4 +1,4 @@
-"""The three resources that kpng watches, and how it asks for them."""
+"""The resources that kpng watches, and how it asks for them."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ from msgspec import Struct
 
 from .convert import Filters
 
-_JSON = "application/json"
-_METADATA = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
-
 
 class Resource(Struct, frozen=True):
-    """A resource: its path, and the ``Accept`` headers for a list and for a watch."""
+    """A resource and its path. ``optional``: a cluster without it (or that does not let us see it) is fine."""
 
     name: str
     path: str
     selector: str = ""
-    accept_list: str = _JSON
-    accept_watch: str = _JSON
+    optional: bool = False
 
 
-def resources(filters: Filters) -> tuple[Resource, Resource, Resource]:
-    """Services, EndpointSlices, Nodes. Of Nodes only the metadata, an eighth of the bytes; a server that
-    cannot cut them down sends the whole objects (content negotiation), which decode just as well."""
+def resources(filters: Filters) -> tuple[Resource, Resource, Resource, Resource]:
+    """Services, EndpointSlices, Nodes, ServiceCIDRs (stable since Kubernetes 1.33)."""
     return (
         Resource("services", "/api/v1/services", filters.service_selector),
         Resource("endpointslices", "/apis/discovery.k8s.io/v1/endpointslices", filters.slice_selector),
-        Resource("nodes", "/api/v1/nodes", "", _METADATA.format("List"), _METADATA.format("")),
+        Resource("nodes", "/api/v1/nodes"),
+        Resource("servicecidrs", "/apis/networking.k8s.io/v1/servicecidrs", optional=True),
     )

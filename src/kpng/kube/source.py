@@ -15,13 +15,14 @@ from kpng.store import Store
 from .access import AccessOptions
 from .client import HTTPError, KubeClient, connect
 from .convert import Converter, Filters
-from .intake import node_intake, service_intake, slice_intake
+from .intake import node_intake, service_cidr_intake, service_intake, slice_intake
 from .lines import LineSplitter, LineTooLongError
 from .reflector import Receiver, Reflector, Request, WatchError
-from .resource import resources
+from .resource import Resource, resources
 
 log = logging.getLogger(__name__)
 
+_ABSENT = (403, 404)
 _FAILURES = (HTTPError, WatchError, LineTooLongError, aiohttp.ClientError, OSError)  # OSError: also TimeoutError
 
 
@@ -33,7 +34,7 @@ class KubeOptions(Struct, frozen=True):
 
 
 class KubeSource:
-    """Follows Services, EndpointSlices and Nodes, each on its own; whatever fails is tried again."""
+    """Follows Services, EndpointSlices, Nodes and ServiceCIDRs, each on its own; what fails is tried again."""
 
     def __init__(self, options: KubeOptions, problems: ProblemLog) -> None:
         self._options = options
@@ -47,19 +48,23 @@ class KubeSource:
                 service_intake(store, converter, self._problems),
                 slice_intake(store, converter, self._problems),
                 node_intake(store, converter, self._problems),
+                service_cidr_intake(store, converter, self._problems),
             )
             async with asyncio.TaskGroup() as group:
                 for resource, receiver in zip(resources(self._options.filters), receivers, strict=True):
-                    follower = Follower(resource.name, Reflector(resource, receiver), client)
+                    follower = Follower(resource, receiver, client)
                     group.create_task(follower.run(), name=f"kube {resource.name}")
 
 
 class Follower:
     """Drives one reflector: does its requests, feeds it the answers, waits as it says."""
 
-    def __init__(self, name: str, reflector: Reflector, client: KubeClient) -> None:
-        self._name = name
-        self._reflector = reflector
+    def __init__(self, resource: Resource, receiver: Receiver, client: KubeClient) -> None:
+        self._name = resource.name
+        self._dispensable = resource.optional
+        """Whether to go on without it: not once it has been seen."""
+        self._receiver = receiver
+        self._reflector = Reflector(resource, receiver)
         self._client = client
         self._trouble = ""
 
@@ -97,7 +102,12 @@ class Follower:
         if isinstance(error, HTTPError) and status == 401 and await self._renew(error):
             return self._reflector.failed()
         seconds = self._reflector.failed(status, error.retry_after if isinstance(error, HTTPError) else 0.0)
-        if status == 410:
+        if self._dispensable and status in _ABSENT:
+            self._dispensable = False
+            self._trouble = text
+            self._receiver.commit(replace=True)
+            log.info("%s at %s: %s; going on without them", self._name, self._client.server, text)
+        elif status == 410:
             log.info("%s: %s: listing again", self._name, text)
         elif text != self._trouble:
             self._trouble = text
@@ -113,6 +123,7 @@ class Follower:
             return False
 
     def _working(self) -> None:
+        self._dispensable = False
         if self._trouble:
             log.info("%s at %s: working again", self._name, self._client.server)
             self._trouble = ""

@@ -6,6 +6,7 @@ or a node hint names it (design, decision 3). All other nodes share one answer.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
@@ -36,7 +37,7 @@ View = tuple[str, str]
 _DERIVED = "answers"
 _NO_ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType({})
 
-_SCOPES = {(i, e): Scopes(i, e) if i or e else None for i in (False, True) for e in (False, True)}
+_SCOPES = {each: Scopes(*each) if any(each) else None for each in itertools.product((False, True), repeat=3)}
 """Shared by all endpoints; None where an endpoint is of no use."""
 
 _Uses = list[tuple[EndpointPort, Scopes]]
@@ -67,7 +68,15 @@ class _Pool(Struct):
 class _Answers:
     """All answers for one service record, made on demand."""
 
-    __slots__ = ("_candidates", "_made", "_named_nodes", "_named_zones", "_pools", "_service")
+    __slots__ = (
+        "_candidates",
+        "_made",
+        "_named_nodes",
+        "_named_zones",
+        "_pools",
+        "_service",
+        "_short_circuits",
+    )
 
     def __init__(self, service: Service, record: ServiceRecord) -> None:
         endpoints = list(record.endpoints())
@@ -80,6 +89,7 @@ class _Answers:
         self._service = replace(
             service, ports=tuple(replace(port, available=_available(pools)) for port, pools in by_port)
         )
+        self._short_circuits = service.external_traffic_local and _has_external_reach(service)
         self._made: dict[View, LocalService] = {}
 
     def for_node(self, node: str, zone: str) -> LocalService:
@@ -108,9 +118,10 @@ class _Answers:
         external = choice.local if self._service.external_traffic_local else choice.cluster
         inside = {id(e) for e in internal}
         outside = inside if external is internal else {id(e) for e in external}
+        short = {id(e) for e in choice.cluster} if self._short_circuits else ()
         for info, port in zip(pool.endpoints, pool.ports, strict=True):
             identity = id(info)
-            scopes = _SCOPES[identity in inside, identity in outside]
+            scopes = _SCOPES[identity in inside, identity in outside, identity in short]
             if scopes is not None:
                 uses.setdefault(identity, []).append((port, scopes))
 
@@ -134,6 +145,10 @@ def _pool(carrying: list[tuple[EndpointInfo, EndpointPort]], family: Family) -> 
             if known.terminating and not info.terminating:
                 unique[addresses, port.port] = found
     return _Pool(family, [info for info, _ in unique.values()], [port for _, port in unique.values()])
+
+
+def _has_external_reach(service: Service) -> bool:
+    return bool(service.external_ips or service.load_balancer_ips or any(port.node_port for port in service.ports))
 
 
 def _available(pools: list[_Pool]) -> int:
@@ -164,5 +179,10 @@ def _add(
             number += 1
             name = f"{key}::{number}"
         local[name] = Endpoint(
-            addresses=addresses, ports=tuple(ports), scopes=scopes, local=is_local, hostname=info.hostname
+            addresses=addresses,
+            ports=tuple(ports),
+            scopes=scopes,
+            local=is_local,
+            terminating=not info.ready,
+            hostname=info.hostname,
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
-from kpng.model import ChangeSet, LocalService, ServiceChange, ServiceKey
+from kpng.model import ChangeSet, LocalNode, LocalService, Node, ServiceChange, ServiceKey
 from kpng.store import EMPTY, Snapshot, Store
 
 from .answers import localize
@@ -17,7 +17,7 @@ STEP = 32
 class LocalView:
     """What one node must do, following the store at its reader's pace.
 
-    Holds nothing but the snapshot it last reported and the node's zone then, so a slow reader's changes
+    Holds nothing but the snapshot it last reported and the node as it was then, so a slow reader's changes
     collapse. Not to be read by two tasks at once.
     """
 
@@ -26,6 +26,7 @@ class LocalView:
         self._node = self._asked = node
         self._snapshot = EMPTY
         self._zone = ""
+        self._told: LocalNode | None = None
         self._started = False
 
     @property
@@ -77,12 +78,36 @@ class LocalView:
         self, snapshot: Snapshot, node: str, zone: str, changes: dict[ServiceKey, ServiceChange]
     ) -> ChangeSet | None:
         first = not self._started
-        self._snapshot, self._node, self._zone, self._started = snapshot, node, zone, True
-        return ChangeSet(changes, full=first) if changes or first else None
+        seen = self._local_node(snapshot, node)
+        news = seen if seen != self._told else None
+        self._snapshot, self._node, self._zone, self._started, self._told = snapshot, node, zone, True, seen
+        return ChangeSet(changes, full=first, node=news) or None
+
+    def _local_node(self, snapshot: Snapshot, name: str) -> LocalNode:
+        """The node as it is now; the same object if nothing that matters has changed."""
+        node, cidrs = snapshot.nodes.get(name), snapshot.service_cidrs
+        told, before = self._told, self._snapshot
+        if told and told.name == name and node is before.nodes.get(name) and cidrs is before.service_cidrs:
+            return told
+        return local_node(name, node, cidrs.values())
 
     def _zone_in(self, snapshot: Snapshot) -> str:
         node = snapshot.nodes.get(self._asked)
         return node.zone if node else ""
+
+
+def local_node(name: str, node: Node | None, service_cidrs: Iterable[tuple[str, ...]]) -> LocalNode:
+    """A Node as it sees itself; ``node`` is None while it does not exist."""
+    cidrs = tuple(sorted({cidr for each in service_cidrs for cidr in each}))
+    if node is None:
+        return LocalNode(name=name, service_cidrs=cidrs)
+    return LocalNode(
+        name=name,
+        addresses=node.addresses,
+        pod_cidrs=node.pod_cidrs,
+        service_cidrs=cidrs,
+        eligible=node.eligible,
+    )
 
 
 def _answer(snapshot: Snapshot, key: ServiceKey, node: str, zone: str) -> LocalService | None:

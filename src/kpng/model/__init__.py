@@ -22,7 +22,7 @@ from .endpoint import (
 )
 from .errors import InvalidObjectError, Problem, UserError
 from .names import check_name, check_port_name, check_service_type, check_zone, is_name, quoted
-from .node import ZONE_LABEL, Node
+from .node import ZONE_LABEL, LocalNode, Node
 from .problems import ProblemLog
 from .service import PortMapping, Protocol, Service, ServiceKey
 
@@ -37,6 +37,7 @@ __all__ = [
     "Family",
     "IPSet",
     "InvalidObjectError",
+    "LocalNode",
     "LocalService",
     "Node",
     "PortMapping",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct
 
 from .endpoint import Endpoint
+from .node import LocalNode
 from .service import Service, ServiceKey
 
 
@@ -65,19 +66,25 @@ class ChangeSet(Struct, frozen=True):
 
     ``changes`` names each service that differs, in no particular order. ``full`` marks the first change set
     of a backend's life: together its changes are the whole desired state, so what is not in it must go.
+    ``node`` is there where it is new or differs; a Go brain does not tell it at all.
     """
 
     changes: Mapping[ServiceKey, ServiceChange]
     full: bool = False
+    node: LocalNode | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.changes) or self.full or self.node is not None
 
     def then(self, later: ChangeSet) -> ChangeSet:
         """This change set and a later one as one; services that end as they began fall out."""
         if later.full:
-            return later
+            return later if later.node or not self.node else ChangeSet(later.changes, full=True, node=self.node)
         merged = dict(self.changes)
         for key, change in later.changes.items():
             earlier = merged.pop(key, change)
             both = ServiceChange(earlier.old, change.new)
             if both.differs:
                 merged[key] = both
-        return ChangeSet(merged, self.full)
+        return ChangeSet(merged, self.full, later.node or self.node)

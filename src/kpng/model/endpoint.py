@@ -18,24 +18,32 @@ class EndpointPort(Struct, frozen=True, gc=False, omit_defaults=True):
     protocol: Protocol = Protocol.TCP
 
 
-class Scopes(Struct, frozen=True, gc=False):
-    """For which traffic a node may use an endpoint: internal (cluster IPs), external (everything else)."""
+class Scopes(Struct, frozen=True, gc=False, omit_defaults=True):
+    """For which traffic a node may use an endpoint: internal (cluster IPs), external (everything else).
+
+    ``short_circuit``: external traffic that begins inside the cluster (at a pod, at the node itself), of a service
+    with externalTrafficPolicy Local. Such traffic does not go out and come back, but uses what the Cluster policy
+    would; so nobody in the cluster is cut off from an address that only some nodes serve. Never set otherwise.
+    """
 
     internal: bool = True
     external: bool = True
+    short_circuit: bool = False
 
 
 class Endpoint(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """One endpoint as one node sees it (local state): already chosen, nothing left to decide.
 
     ``ports`` empty means that the endpoint came without ports (a Go kpng state file): then the service's
-    own target port holds. ``local``: it runs on this node.
+    own target port holds. ``local``: it runs on this node. ``terminating``: it is not ready, but still serves, and
+    is used because nothing is ready (KEP-1669).
     """
 
     addresses: IPSet
     ports: tuple[EndpointPort, ...] = ()
     scopes: Scopes = Scopes()
     local: bool = False
+    terminating: bool = False
     hostname: str = ""
 
     def port_for(self, mapping: PortMapping) -> int:

@@ -115,6 +115,19 @@ def node_frames(name: str, node: Node | None) -> bytes:
     return set_op(localv1.GlobalNodeInfos, path, serialize(message))
 
 
+def service_cidr_frames(old: Mapping[str, tuple[str, ...]], new: Mapping[str, tuple[str, ...]]) -> Iterator[bytes]:
+    """The ops for ServiceCIDRs that differ."""
+    if old is new:
+        return
+    for name in sorted({*old, *new}):
+        path, cidrs = str(GlobalPath("", name)), new.get(name)
+        if cidrs is None:
+            yield delete_op(localv1.GlobalServiceCIDRs, path)
+        elif cidrs != old.get(name):
+            value = serialize(globalv1.ServiceCIDR(CIDRs=cidrs))
+            yield set_op(localv1.GlobalServiceCIDRs, path, value)
+
+
 def _digest(data: bytes) -> str:
     return blake2b(data, digest_size=8).hexdigest()
 

@@ -13,7 +13,7 @@ from kpng.wire.proto import localv1_pb2 as localv1
 
 from .authorize import Authorize, anybody
 from .grpc import ServerCall
-from .local_frames import ChangeEncoder, round_buffers
+from .local_frames import ChangeEncoder, node_frame, round_buffers
 from .steps import in_steps, send_all
 
 
@@ -48,7 +48,8 @@ class LocalSets:
 
     async def _send(self, call: ServerCall, changes: ChangeSet) -> None:
         frames = await in_steps(self.encoder.frames(key, change) for key, change in changes.changes.items())
-        await send_all(call, [*round_buffers(frames), SYNC])
+        node = [node_frame(changes.node)] if changes.node and changes.node.name else []
+        await send_all(call, [*node, *round_buffers(frames), SYNC])
 
 
 def _node_name(request: bytes) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from kpng.model import Endpoint, LocalService, ServiceChange, ServiceKey
+from kpng.model import Endpoint, LocalNode, LocalService, ServiceChange, ServiceKey
 from kpng.wire.endpoint import endpoint_to_wire
+from kpng.wire.node import local_node_to_wire
 from kpng.wire.ops import delete_op, serialize, set_op
 from kpng.wire.paths import local_endpoint_path, local_service_path
 from kpng.wire.proto import localv1_pb2 as localv1
@@ -80,6 +81,11 @@ class ChangeEncoder:
         if old is None:
             return self._came, new
         return self._changed.setdefault(new, WeakKeyDictionary()), old
+
+
+def node_frame(node: LocalNode) -> bytes:
+    """The op that tells a node what it is."""
+    return set_op(localv1.NodesSet, node.name, serialize(local_node_to_wire(node)))
 
 
 def _encode(key: ServiceKey, change: ServiceChange) -> ChangeFrames:

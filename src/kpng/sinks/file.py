@@ -48,7 +48,7 @@ async def write_state_file(store: Store, path: str) -> None:
 
 def state_of(snapshot: Snapshot) -> State:
     """A snapshot as plain data."""
-    state = State(nodes=dict(snapshot.nodes))
+    state = State(nodes=dict(snapshot.nodes), service_cidrs=dict(snapshot.service_cidrs))
     for key, record in snapshot.services.items():
         if record.service is not None:
             state.services[key] = record.service

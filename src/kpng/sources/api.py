@@ -32,7 +32,7 @@ class ApiSource:
     def _stage(self, collected: GlobalRound, transaction: Transaction) -> None:
         """A whole state replaces what is there, so that only real differences come out of it."""
         if collected.whole:
-            transaction.replace(Kind.SERVICES, Kind.ENDPOINTS, Kind.NODES)
+            transaction.replace(*Kind)
             self._endpoints = {}
         for key, service in collected.services.items():
             if service is None:
@@ -44,6 +44,11 @@ class ApiSource:
                 transaction.delete_node(name)
             else:
                 transaction.set_node(node)
+        for name, cidrs in collected.service_cidrs.items():
+            if cidrs is None:
+                transaction.delete_service_cidrs(name)
+            else:
+                transaction.set_service_cidrs(name, cidrs)
         self._merge(collected)
         self._stage_sources(collected.endpoints, transaction)
 

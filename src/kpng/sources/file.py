@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from watchfiles import awatch
@@ -27,6 +28,8 @@ _STEP_MILLISECONDS = 20
 _LOOK_AGAIN_SECONDS = 1.0
 _SETTLE_SECONDS = 0.05
 _PATIENT_LOOKS = 10
+_GIVEN = "given-by-option"
+"""As if there were a ServiceCIDR of that name."""
 
 
 class FileSource:
@@ -35,15 +38,24 @@ class FileSource:
     Kernel notifications (inotify) only say when to look: the files are also looked at every second, for what
     notifications miss (network file systems, links that lead elsewhere, folders that are made anew).
 
+    ``service_cidrs``: where cluster IPs come from, beside the ServiceCIDRs that the files hold.
+
     A single file that is not good from the start is waited for; with ``once`` (nobody wants a second state) it is
     an error.
     """
 
     def __init__(
-        self, path: str, problems: ProblemLog, filters: Filters | None = None, *, once: bool = False
+        self,
+        path: str,
+        problems: ProblemLog,
+        filters: Filters | None = None,
+        *,
+        once: bool = False,
+        service_cidrs: Sequence[str] = (),
     ) -> None:
         self._path = path
         self._once = once
+        self._service_cidrs = service_cidrs
         self._problems = ProblemScope(problems)
         self._filters = filters or Filters()
 
@@ -116,6 +128,10 @@ class FileSource:
                 tx.set_source(name, source.service, source.endpoints)
             for node in state.nodes.values():
                 tx.set_node(node)
+            for name, cidrs in state.service_cidrs.items():
+                tx.set_service_cidrs(name, cidrs)
+            if self._service_cidrs:
+                tx.set_service_cidrs(_GIVEN, self._service_cidrs)
         self._problems.report_all([*content.problems, *(files.troubles() if files else ())])
 
 

@@ -21,7 +21,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_VERSIONS = {"Service": "v1", "EndpointSlice": "discovery.k8s.io/v1", "Node": "v1"}
+_VERSIONS = {
+    "Service": "v1",
+    "EndpointSlice": "discovery.k8s.io/v1",
+    "Node": "v1",
+    "ServiceCIDR": "networking.k8s.io/v1",
+}
 _CORE_KINDS = re.compile(
     "Binding|ComponentStatus|ConfigMap|Endpoints|Event|LimitRange|Namespace|PersistentVolume(Claim)?|Pod|PodTemplate"
     "|ReplicationController|ResourceQuota|Secret|ServiceAccount"
@@ -70,6 +75,8 @@ def _entries(state: State, target: State) -> Iterator[tuple[str, Any, Any, dict[
         yield "EndpointSlice", source_key, source, target.sources
     for name, node in state.nodes.items():
         yield "Node", name, node, target.nodes
+    for name, cidrs in state.service_cidrs.items():
+        yield "ServiceCIDR", name, cidrs, target.service_cidrs
 
 
 def _read_state(documents: list[Document], origin: str) -> Content:
@@ -138,8 +145,11 @@ class _ManifestReader:
             self._service(self._converter.service(decode_plain(kind, objects.Service, data)))
         elif kind == "EndpointSlice":
             self._slice(self._converter.slice(decode_plain(kind, objects.EndpointSlice, data)))
-        else:
+        elif kind == "Node":
             self._node(self._converter.node(decode_plain(kind, objects.Node, data)))
+        else:
+            kube = decode_plain(kind, objects.ServiceCIDR, data)
+            self._service_cidr(kube.metadata.name or "", self._converter.service_cidr(kube))
 
     def _service(self, outcome: Outcome[Service]) -> None:
         service = self._checked(outcome)
@@ -156,6 +166,11 @@ class _ManifestReader:
         node = self._checked(outcome)
         if node is not None:
             self._set(self.state.nodes, node.name, node, outcome.subject)
+
+    def _service_cidr(self, name: str, outcome: Outcome[tuple[str, ...]]) -> None:
+        cidrs = self._checked(outcome)
+        if cidrs is not None:
+            self._set(self.state.service_cidrs, name, cidrs, outcome.subject)
 
     def _checked(self, outcome: Outcome[T]) -> T | None:
         self.problems += outcome.problems

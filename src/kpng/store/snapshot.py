@@ -11,11 +11,12 @@ from kpng.model import EndpointInfo, Node, Service, ServiceKey
 
 
 class Kind(Enum):
-    """The three sets of the global state; a source marks each as synced."""
+    """The sets of the global state; a source marks each as synced."""
 
     SERVICES = "services"
     ENDPOINTS = "endpoints"
     NODES = "nodes"
+    SERVICE_CIDRS = "service CIDRs"
 
 
 class ServiceRecord:
@@ -46,18 +47,21 @@ class ServiceRecord:
 class Snapshot:
     """The global state at one revision. Whoever holds it can compare it with a later one (`Store.changed`)."""
 
-    __slots__ = ("nodes", "revision", "services", "synced")
+    __slots__ = ("nodes", "revision", "service_cidrs", "services", "synced")
 
     def __init__(
         self,
         revision: int,
         services: Map[ServiceKey, ServiceRecord],
         nodes: Map[str, Node],
+        service_cidrs: Map[str, tuple[str, ...]],
         synced: frozenset[Kind],
     ) -> None:
         self.revision = revision
         self.services = services
         self.nodes = nodes
+        self.service_cidrs = service_cidrs
+        """By the name of the ServiceCIDR; several may have the same CIDR."""
         self.synced = synced
 
     @property
@@ -66,4 +70,4 @@ class Snapshot:
         return len(self.synced) == len(Kind)
 
 
-EMPTY = Snapshot(0, Map(), Map(), frozenset())
+EMPTY = Snapshot(0, Map(), Map(), Map(), frozenset())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 from immutables import Map
 
@@ -14,9 +15,11 @@ from .changelog import ChangeLog, compare
 from .snapshot import EMPTY, Kind, ServiceRecord, Snapshot
 from .transaction import SourceKey, Transaction
 
+T = TypeVar("T")
+
 
 class Store:
-    """Services, endpoints and Nodes of the cluster.
+    """Services, endpoints, Nodes and ServiceCIDRs of the cluster.
 
     Writers use `transaction`; every one that changes something makes a new revision. Readers hold a
     `Snapshot` and ask what `changed` between two of them. A slow reader costs its own old snapshot, which
@@ -71,12 +74,14 @@ class Store:
         self._delete_unmentioned(staged)
         revision = self._snapshot.revision + 1
         services = self._next_services(staged, revision)
-        nodes = self._next_nodes(staged, revision)
-        synced = self._snapshot.synced | staged.synced
         before = self._snapshot
-        if services is before.services and nodes is before.nodes and synced == before.synced:
+        nodes = self._next_nodes(staged, revision)
+        cidrs = _next(before.service_cidrs, staged.service_cidrs)
+        synced = before.synced | staged.synced
+        same = services is before.services and nodes is before.nodes and cidrs is before.service_cidrs
+        if same and synced == before.synced:
             return
-        self._snapshot = Snapshot(revision, services, nodes, synced)
+        self._snapshot = Snapshot(revision, services, nodes, cidrs, synced)
         self._advanced.set()
         self._advanced = asyncio.Event()
 
@@ -93,6 +98,9 @@ class Store:
         if Kind.NODES in staged.replaced:
             for name in before.nodes:
                 staged.nodes.setdefault(name, None)
+        if Kind.SERVICE_CIDRS in staged.replaced:
+            for name in before.service_cidrs:
+                staged.service_cidrs.setdefault(name, None)
 
     def _next_services(self, staged: Transaction, revision: int) -> Map[ServiceKey, ServiceRecord]:
         before = self._snapshot.services
@@ -133,17 +141,25 @@ class Store:
 
     def _next_nodes(self, staged: Transaction, revision: int) -> Map[str, Node]:
         before = self._snapshot.nodes
-        changes = {name: node for name, node in staged.nodes.items() if before.get(name) != node}
-        if not changes:
-            return before
-        after = before.mutate()
-        for name, node in changes.items():
-            if node is None:
-                del after[name]
-            else:
-                after[name] = node
-            self._nodes_log.record(name, revision, exists=node is not None)
-        return after.finish()
+        after = _next(before, staged.nodes)
+        for name in staged.nodes if after is not before else ():
+            if after.get(name) is not before.get(name):
+                self._nodes_log.record(name, revision, exists=name in after)
+        return after
+
+
+def _next(before: Map[str, T], staged: Mapping[str, T | None]) -> Map[str, T]:
+    """The map after a change; the old one itself if nothing differs."""
+    changes = {name: value for name, value in staged.items() if before.get(name) != value}
+    if not changes:
+        return before
+    after = before.mutate()
+    for name, value in changes.items():
+        if value is None:
+            del after[name]
+        else:
+            after[name] = value
+    return after.finish()
 
 
 def _next_record(

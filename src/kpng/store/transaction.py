@@ -19,6 +19,7 @@ class Transaction:
         self.services: dict[ServiceKey, Service | None] = {}
         self.sources: dict[SourceKey, EndpointSource | None] = {}
         self.nodes: dict[str, Node | None] = {}
+        self.service_cidrs: dict[str, tuple[str, ...] | None] = {}
         self.replaced: set[Kind] = set()
         self.synced: set[Kind] = set()
 
@@ -41,6 +42,13 @@ class Transaction:
     def delete_node(self, name: str) -> None:
         self.nodes[name] = None
 
+    def set_service_cidrs(self, name: str, cidrs: Iterable[str]) -> None:
+        """Set the CIDRs (canonical) of one ServiceCIDR."""
+        self.service_cidrs[name] = tuple(cidrs)
+
+    def delete_service_cidrs(self, name: str) -> None:
+        self.service_cidrs[name] = None
+
     def replace(self, *kinds: Kind) -> None:
         """Say that this transaction sets *all* objects of these kinds (a relist): what it does not set is
         deleted, and the kind is synced. What was staged for them before this call is dropped."""
@@ -58,5 +66,7 @@ class Transaction:
             self.services.clear()
         elif kind is Kind.ENDPOINTS:
             self.sources.clear()
-        else:
+        elif kind is Kind.NODES:
             self.nodes.clear()
+        else:
+            self.service_cidrs.clear()

@@ -31,7 +31,12 @@ def endpoint_to_wire(endpoint: Endpoint) -> localv1.Endpoint:
         IPs=addresses_to_wire(endpoint.addresses),
         Local=endpoint.local,
         PortOverrides=_ports_to_wire(endpoint.ports),
-        Scopes=localv1.EndpointScopes(Internal=endpoint.scopes.internal, External=endpoint.scopes.external),
+        Scopes=localv1.EndpointScopes(
+            Internal=endpoint.scopes.internal,
+            External=endpoint.scopes.external,
+            ShortCircuit=endpoint.scopes.short_circuit,
+        ),
+        Terminating=endpoint.terminating,
     )
 
 
@@ -41,10 +46,17 @@ def endpoint_from_wire(message: localv1.Endpoint, faults: Faults) -> Endpoint | 
     if reach is None:
         return None
     # absent only where somebody else wrote the server: then nothing limits the endpoint
-    scopes = Scopes(message.Scopes.Internal, message.Scopes.External) if message.HasField("Scopes") else Scopes()
+    said = message.Scopes
+    scopes = Scopes(said.Internal, said.External, said.ShortCircuit) if message.HasField("Scopes") else Scopes()
     addresses, ports = reach
-    hostname = faults.name(check_name, message.Hostname, "hostname")
-    return Endpoint(addresses=addresses, ports=ports, scopes=scopes, local=message.Local, hostname=hostname)
+    return Endpoint(
+        addresses=addresses,
+        ports=ports,
+        scopes=scopes,
+        local=message.Local,
+        terminating=message.Terminating,
+        hostname=faults.name(check_name, message.Hostname, "hostname"),
+    )
 
 
 def endpoint_info_to_wire(info: EndpointInfo) -> globalv1.EndpointInfo:

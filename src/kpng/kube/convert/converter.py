@@ -6,19 +6,18 @@ from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from kpng.kube.objects import EndpointSlice
+from kpng.kube.objects import EndpointSlice, ServiceCIDR
 from kpng.kube.objects import Node as KubeNode
 from kpng.kube.objects import Service as KubeService
-from kpng.model import ZONE_LABEL, Node, Problem, Service, check_zone
+from kpng.model import Node, Problem, Service
 
 from .common import Faults, check_identity, subject_of
 from .filters import HEADLESS_LABEL, Filters, GlobSet
+from .node import node_fields, service_cidrs
 from .service import service_fields
 from .slices import NamedSource, slice_source
 
 T = TypeVar("T")
-
-_ZONE_FIELD = f"metadata.labels[{ZONE_LABEL}]"
 
 
 class Outcome(NamedTuple, Generic[T]):
@@ -46,7 +45,7 @@ class Converter:
         faults = Faults(subject_of("Service", metadata), self.origin)
         service = None
         if self._filters.wants_service(metadata.labels) and check_identity(metadata, faults):
-            service = service_fields(kube, faults)
+            service = service_fields(kube, faults, external_ips=self._filters.external_ips)
         if service is not None:
             labels = self._service_labels.select(metadata.labels)
             annotations = self._service_annotations.select(metadata.annotations)
@@ -69,10 +68,17 @@ class Converter:
         faults = Faults(subject_of("Node", metadata, namespaced=False), self.origin)
         node = None
         if check_identity(metadata, faults, namespaced=False):
-            node = Node(
-                name=metadata.name or "",
-                zone=faults.name(check_zone, (metadata.labels or {}).get(ZONE_LABEL), _ZONE_FIELD),
+            node = msgspec.structs.replace(
+                node_fields(kube, faults),
                 labels=self._node_labels.select(metadata.labels),
                 annotations=self._node_annotations.select(metadata.annotations),
             )
         return Outcome(faults.subject, node, faults.problems)
+
+    def service_cidr(self, kube: ServiceCIDR) -> Outcome[tuple[str, ...]]:
+        """The CIDRs of a ServiceCIDR."""
+        faults = Faults(subject_of("ServiceCIDR", kube.metadata, namespaced=False), self.origin)
+        cidrs = None
+        if check_identity(kube.metadata, faults, namespaced=False):
+            cidrs = service_cidrs(kube, faults)
+        return Outcome(faults.subject, cidrs, faults.problems)

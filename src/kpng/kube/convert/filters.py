@@ -48,9 +48,11 @@ class Filters(Struct, frozen=True):
     """What the user asked for. The globs select what of labels and annotations is kept (none: nothing).
 
     ``service_proxy_name``: only Services whose label of that name has this value; "": only those without it.
+    ``external_ips``: whether spec.externalIPs count (KEP-5707; whoever may edit a Service may claim any address).
     """
 
     service_proxy_name: str = ""
+    external_ips: bool = True
     service_labels: tuple[str, ...] = ()
     service_annotations: tuple[str, ...] = ()
     node_labels: tuple[str, ...] = DEFAULT_NODE_LABELS
@@ -60,8 +62,7 @@ class Filters(Struct, frozen=True):
     def service_selector(self) -> str:
         """The label selector that lets the API server filter Services as `wants_service` does."""
         name = self.service_proxy_name
-        ours = f"{SERVICE_PROXY_NAME_LABEL}={name}" if name else f"!{SERVICE_PROXY_NAME_LABEL}"
-        return f"{ours},!{HEADLESS_LABEL}"
+        return f"{SERVICE_PROXY_NAME_LABEL}={name}" if name else f"!{SERVICE_PROXY_NAME_LABEL}"
 
     @property
     def slice_selector(self) -> str:
@@ -71,7 +72,6 @@ class Filters(Struct, frozen=True):
     def wants_service(self, labels: StringMap) -> bool:
         """Whether a Service with these labels is ours; an empty label value still is the label."""
         labels = labels or {}
-        name = labels.get(SERVICE_PROXY_NAME_LABEL, "") or ""
         if self.service_proxy_name:
-            return name == self.service_proxy_name and HEADLESS_LABEL not in labels
-        return SERVICE_PROXY_NAME_LABEL not in labels and HEADLESS_LABEL not in labels
+            return labels.get(SERVICE_PROXY_NAME_LABEL) == self.service_proxy_name
+        return SERVICE_PROXY_NAME_LABEL not in labels

@@ -15,9 +15,9 @@ _DEFAULT_AFFINITY_SECONDS = 10800
 _MAX_AFFINITY_SECONDS = 86400
 
 
-def service_fields(kube: KubeService, faults: Faults) -> Service | None:
+def service_fields(kube: KubeService, faults: Faults, *, external_ips: bool = True) -> Service | None:
     """The Service without labels and annotations; None where it is nothing to proxy (type ExternalName, no
-    cluster IP). A bad part is left out and noted in ``faults``."""
+    cluster IP). A bad part is left out and noted in ``faults``. ``external_ips``: whether those count."""
     spec = kube.spec or ServiceSpec()
     kind = spec.type or "ClusterIP"
     if kind == "ExternalName":
@@ -32,15 +32,16 @@ def service_fields(kube: KubeService, faults: Faults) -> Service | None:
     cluster_ips = _cluster_ips(spec, faults)
     if not cluster_ips:
         return None
-    external_ips = IPSet.of(_addresses(spec.external_ips or (), "spec.externalIPs", faults))
+    claimed = spec.external_ips if external_ips else None
+    allowed = IPSet.of(_addresses(claimed or (), "spec.externalIPs", faults))
     source_ranges = _source_ranges(spec, faults)
-    external_local = _external_local(spec, kind, external_ips)
+    external_local = _external_local(spec, kind, allowed)
     return Service(
         namespace=namespace,
         name=name,
         type=kind,
         cluster_ips=cluster_ips,
-        external_ips=external_ips,
+        external_ips=allowed,
         load_balancer_ips=_load_balancer_ips(kube, kind, source_ranges, faults),
         ports=ports,
         internal_traffic_local=spec.internal_traffic_policy == "Local",

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from kpng.wire.proto import localv1_pb2 as kpng_dot_wire_dot_proto_dot_localv1__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekpng/wire/proto/globalv1.proto\x12\x08globalv1\x1a\x1dkpng/wire/proto/localv1.proto\"\x10\n\x0eGlobalWatchReq\">\n\x0bServiceInfo\x12\x0c\n\x04Hash\x18\x01 \x01(\x04\x12!\n\x07Service\x18\x02 \x01(\x0b\x32\x10.localv1.Service\"\x98\x02\n\x0c\x45ndpointInfo\x12\x0c\n\x04Hash\x18\x01 \x01(\x04\x12\x11\n\tNamespace\x18\x02 \x01(\t\x12\x12\n\nSourceName\x18\x03 \x01(\t\x12\x13\n\x0bServiceName\x18\x04 \x01(\t\x12#\n\x08\x45ndpoint\x18\x06 \x01(\x0b\x32\x11.localv1.Endpoint\x12\x30\n\nConditions\x18\x07 \x01(\x0b\x32\x1c.globalv1.EndpointConditions\x12\x0f\n\x07PodName\x18\x08 \x01(\t\x12(\n\x08Topology\x18\t \x01(\x0b\x32\x16.globalv1.TopologyInfo\x12&\n\x05Hints\x18\n \x01(\x0b\x32\x17.globalv1.EndpointHintsJ\x04\x08\x05\x10\x06\"o\n\x12\x45ndpointConditions\x12\r\n\x05Ready\x18\x01 \x01(\x08\x12\x14\n\x07Serving\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x0bTerminating\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\n\n\x08_ServingB\x0e\n\x0c_Terminating\"*\n\x0cTopologyInfo\x12\x0c\n\x04Node\x18\x01 \x01(\t\x12\x0c\n\x04Zone\x18\x02 \x01(\t\"-\n\rEndpointHints\x12\r\n\x05Zones\x18\x01 \x03(\t\x12\r\n\x05Nodes\x18\x02 \x03(\t\"6\n\x08NodeInfo\x12\x0c\n\x04Hash\x18\x01 \x01(\x04\x12\x1c\n\x04Node\x18\x02 \x01(\x0b\x32\x0e.globalv1.Node\"\x83\x02\n\x04Node\x12\x0c\n\x04Name\x18\x01 \x01(\t\x12*\n\x06Labels\x18\x02 \x03(\x0b\x32\x1a.globalv1.Node.LabelsEntry\x12\x34\n\x0b\x41nnotations\x18\x03 \x03(\x0b\x32\x1f.globalv1.Node.AnnotationsEntry\x12(\n\x08Topology\x18\x04 \x01(\x0b\x32\x16.globalv1.TopologyInfo\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32>\n\x04Sets\x12\x36\n\x05Watch\x12\x18.globalv1.GlobalWatchReq\x1a\x0f.localv1.OpItem(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekpng/wire/proto/globalv1.proto\x12\x08globalv1\x1a\x1dkpng/wire/proto/localv1.proto\",\n\x0eGlobalWatchReq\x12\x1a\n\x04Sets\x18\x01 \x03(\x0e\x32\x0c.localv1.Set\">\n\x0bServiceInfo\x12\x0c\n\x04Hash\x18\x01 \x01(\x04\x12!\n\x07Service\x18\x02 \x01(\x0b\x32\x10.localv1.Service\"\x98\x02\n\x0c\x45ndpointInfo\x12\x0c\n\x04Hash\x18\x01 \x01(\x04\x12\x11\n\tNamespace\x18\x02 \x01(\t\x12\x12\n\nSourceName\x18\x03 \x01(\t\x12\x13\n\x0bServiceName\x18\x04 \x01(\t\x12#\n\x08\x45ndpoint\x18\x06 \x01(\x0b\x32\x11.localv1.Endpoint\x12\x30\n\nConditions\x18\x07 \x01(\x0b\x32\x1c.globalv1.EndpointConditions\x12\x0f\n\x07PodName\x18\x08 \x01(\t\x12(\n\x08Topology\x18\t \x01(\x0b\x32\x16.globalv1.TopologyInfo\x12&\n\x05Hints\x18\n \x01(\x0b\x32\x17.globalv1.EndpointHintsJ\x04\x08\x05\x10\x06\"o\n\x12\x45ndpointConditions\x12\r\n\x05Ready\x18\x01 \x01(\x08\x12\x14\n\x07Serving\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x18\n\x0bTerminating\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\n\n\x08_ServingB\x0e\n\x0c_Terminating\"*\n\x0cTopologyInfo\x12\x0c\n\x04Node\x18\x01 \x01(\t\x12\x0c\n\x04Zone\x18\x02 \x01(\t\"-\n\rEndpointHints\x12\r\n\x05Zones\x18\x01 \x03(\t\x12\r\n\x05Nodes\x18\x02 \x03(\t\"6\n\x08NodeInfo\x12\x0c\n\x04Hash\x18\x01 \x01(\x04\x12\x1c\n\x04Node\x18\x02 \x01(\x0b\x32\x0e.globalv1.Node\"\xc6\x02\n\x04Node\x12\x0c\n\x04Name\x18\x01 \x01(\t\x12*\n\x06Labels\x18\x02 \x03(\x0b\x32\x1a.globalv1.Node.LabelsEntry\x12\x34\n\x0b\x41nnotations\x18\x03 \x03(\x0b\x32\x1f.globalv1.Node.AnnotationsEntry\x12(\n\x08Topology\x18\x04 \x01(\x0b\x32\x16.globalv1.TopologyInfo\x12\x1b\n\x03IPs\x18\x05 \x01(\x0b\x32\x0e.localv1.IPSet\x12\x10\n\x08PodCIDRs\x18\x06 \x03(\t\x12\x12\n\nIneligible\x18\x07 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x1c\n\x0bServiceCIDR\x12\r\n\x05\x43IDRs\x18\x01 \x03(\t2>\n\x04Sets\x12\x36\n\x05Watch\x12\x18.globalv1.GlobalWatchReq\x1a\x0f.localv1.OpItem(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,25 +37,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODE_ANNOTATIONSENTRY']._loaded_options = None
   _globals['_NODE_ANNOTATIONSENTRY']._serialized_options = b'8\001'
   _globals['_GLOBALWATCHREQ']._serialized_start=75
-  _globals['_GLOBALWATCHREQ']._serialized_end=91
-  _globals['_SERVICEINFO']._serialized_start=93
-  _globals['_SERVICEINFO']._serialized_end=155
-  _globals['_ENDPOINTINFO']._serialized_start=158
-  _globals['_ENDPOINTINFO']._serialized_end=438
-  _globals['_ENDPOINTCONDITIONS']._serialized_start=440
-  _globals['_ENDPOINTCONDITIONS']._serialized_end=551
-  _globals['_TOPOLOGYINFO']._serialized_start=553
-  _globals['_TOPOLOGYINFO']._serialized_end=595
-  _globals['_ENDPOINTHINTS']._serialized_start=597
-  _globals['_ENDPOINTHINTS']._serialized_end=642
-  _globals['_NODEINFO']._serialized_start=644
-  _globals['_NODEINFO']._serialized_end=698
-  _globals['_NODE']._serialized_start=701
-  _globals['_NODE']._serialized_end=960
-  _globals['_NODE_LABELSENTRY']._serialized_start=863
-  _globals['_NODE_LABELSENTRY']._serialized_end=908
-  _globals['_NODE_ANNOTATIONSENTRY']._serialized_start=910
-  _globals['_NODE_ANNOTATIONSENTRY']._serialized_end=960
-  _globals['_SETS']._serialized_start=962
-  _globals['_SETS']._serialized_end=1024
+  _globals['_GLOBALWATCHREQ']._serialized_end=119
+  _globals['_SERVICEINFO']._serialized_start=121
+  _globals['_SERVICEINFO']._serialized_end=183
+  _globals['_ENDPOINTINFO']._serialized_start=186
+  _globals['_ENDPOINTINFO']._serialized_end=466
+  _globals['_ENDPOINTCONDITIONS']._serialized_start=468
+  _globals['_ENDPOINTCONDITIONS']._serialized_end=579
+  _globals['_TOPOLOGYINFO']._serialized_start=581
+  _globals['_TOPOLOGYINFO']._serialized_end=623
+  _globals['_ENDPOINTHINTS']._serialized_start=625
+  _globals['_ENDPOINTHINTS']._serialized_end=670
+  _globals['_NODEINFO']._serialized_start=672
+  _globals['_NODEINFO']._serialized_end=726
+  _globals['_NODE']._serialized_start=729
+  _globals['_NODE']._serialized_end=1055
+  _globals['_NODE_LABELSENTRY']._serialized_start=958
+  _globals['_NODE_LABELSENTRY']._serialized_end=1003
+  _globals['_NODE_ANNOTATIONSENTRY']._serialized_start=1005
+  _globals['_NODE_ANNOTATIONSENTRY']._serialized_end=1055
+  _globals['_SERVICECIDR']._serialized_start=1057
+  _globals['_SERVICECIDR']._serialized_end=1085
+  _globals['_SETS']._serialized_start=1087
+  _globals['_SETS']._serialized_end=1149
 # @@protoc_insertion_point(module_scope)

@@ -26,12 +26,19 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class GlobalWatchReq(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    SETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def Sets(self) -> _containers.RepeatedScalarFieldContainer[_localv1_pb2.Set.ValueType]:
+        """Since this kpng: sets to send beside those that the Go kpng knows."""
+
     def __init__(
         self,
+        *,
+        Sets: _abc.Iterable[_localv1_pb2.Set.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["Sets", b"Sets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -274,13 +281,26 @@ class Node(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     ANNOTATIONS_FIELD_NUMBER: _builtins.int
     TOPOLOGY_FIELD_NUMBER: _builtins.int
+    IPS_FIELD_NUMBER: _builtins.int
+    PODCIDRS_FIELD_NUMBER: _builtins.int
+    INELIGIBLE_FIELD_NUMBER: _builtins.int
     Name: _builtins.str
+    Ineligible: _builtins.bool
+    """Since this kpng (KEP-3836): load balancers must not send to it."""
     @_builtins.property
     def Labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def Annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def Topology(self) -> Global___TopologyInfo: ...
+    @_builtins.property
+    def IPs(self) -> _localv1_pb2.IPSet:
+        """Since this kpng: at most one of each family."""
+
+    @_builtins.property
+    def PodCIDRs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Since this kpng: its pods' addresses."""
+
     def __init__(
         self,
         *,
@@ -288,11 +308,36 @@ class Node(_message.Message):
         Labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         Annotations: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         Topology: Global___TopologyInfo | None = ...,
+        IPs: _localv1_pb2.IPSet | None = ...,
+        PodCIDRs: _abc.Iterable[_builtins.str] | None = ...,
+        Ineligible: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["Topology", b"Topology"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["IPs", b"IPs", "Topology", b"Topology"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["Annotations", b"Annotations", "Labels", b"Labels", "Name", b"Name", "Topology", b"Topology"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["Annotations", b"Annotations", "IPs", b"IPs", "Ineligible", b"Ineligible", "Labels", b"Labels", "Name", b"Name", "PodCIDRs", b"PodCIDRs", "Topology", b"Topology"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class ServiceCIDR(_message.Message):
+    """Since this kpng. Path: |name||"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CIDRS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def CIDRs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        CIDRs: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["CIDRs", b"CIDRs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceCIDR: _TypeAlias = ServiceCIDR  # noqa: Y015

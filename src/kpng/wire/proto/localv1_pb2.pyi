@@ -33,10 +33,16 @@ class _SetEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Set.ValueType], _
     ServicesSet: _Set.ValueType  # 1
     """Local state: values are localv1.Service and localv1.Endpoint."""
     EndpointsSet: _Set.ValueType  # 2
+    NodesSet: _Set.ValueType  # 3
+    """Since this kpng: the node that asked, as a localv1.Node. Go clients pass over sets they do not know."""
     GlobalServiceInfos: _Set.ValueType  # 10
     """Global state: values are globalv1.ServiceInfo, EndpointInfo and NodeInfo."""
     GlobalEndpointInfos: _Set.ValueType  # 11
     GlobalNodeInfos: _Set.ValueType  # 12
+    GlobalServiceCIDRs: _Set.ValueType  # 13
+    """Since this kpng: globalv1.ServiceCIDR. Only for who asks for it (GlobalWatchReq.Sets): a Go relay cannot
+    take a set that it does not know.
+    """
 
 class Set(_Set, metaclass=_SetEnumTypeWrapper): ...
 
@@ -44,10 +50,16 @@ UnknownSet: Set.ValueType  # 0
 ServicesSet: Set.ValueType  # 1
 """Local state: values are localv1.Service and localv1.Endpoint."""
 EndpointsSet: Set.ValueType  # 2
+NodesSet: Set.ValueType  # 3
+"""Since this kpng: the node that asked, as a localv1.Node. Go clients pass over sets they do not know."""
 GlobalServiceInfos: Set.ValueType  # 10
 """Global state: values are globalv1.ServiceInfo, EndpointInfo and NodeInfo."""
 GlobalEndpointInfos: Set.ValueType  # 11
 GlobalNodeInfos: Set.ValueType  # 12
+GlobalServiceCIDRs: Set.ValueType  # 13
+"""Since this kpng: globalv1.ServiceCIDR. Only for who asks for it (GlobalWatchReq.Sets): a Go relay cannot
+take a set that it does not know.
+"""
 Global___Set: _TypeAlias = Set  # noqa: Y015
 
 class _Protocol:
@@ -454,9 +466,12 @@ class Endpoint(_message.Message):
     LOCAL_FIELD_NUMBER: _builtins.int
     PORTOVERRIDES_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
+    TERMINATING_FIELD_NUMBER: _builtins.int
     Hostname: _builtins.str
     Local: _builtins.bool
     """It runs on the node that asked."""
+    Terminating: _builtins.bool
+    """Since this kpng (KEP-1669): it is not ready, only still serving; used because nothing is ready."""
     @_builtins.property
     def IPs(self) -> Global___IPSet: ...
     @_builtins.property
@@ -471,10 +486,11 @@ class Endpoint(_message.Message):
         Local: _builtins.bool = ...,
         PortOverrides: _abc.Iterable[Global___PortName] | None = ...,
         Scopes: Global___EndpointScopes | None = ...,
+        Terminating: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["IPs", b"IPs", "Scopes", b"Scopes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["Hostname", b"Hostname", "IPs", b"IPs", "Local", b"Local", "PortOverrides", b"PortOverrides", "Scopes", b"Scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["Hostname", b"Hostname", "IPs", b"IPs", "Local", b"Local", "PortOverrides", b"PortOverrides", "Scopes", b"Scopes", "Terminating", b"Terminating"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -517,18 +533,65 @@ class EndpointScopes(_message.Message):
 
     INTERNAL_FIELD_NUMBER: _builtins.int
     EXTERNAL_FIELD_NUMBER: _builtins.int
+    SHORTCIRCUIT_FIELD_NUMBER: _builtins.int
     Internal: _builtins.bool
     External: _builtins.bool
+    ShortCircuit: _builtins.bool
+    """Since this kpng: external traffic that begins inside the cluster, where ExternalTrafficToLocal."""
     def __init__(
         self,
         *,
         Internal: _builtins.bool = ...,
         External: _builtins.bool = ...,
+        ShortCircuit: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["External", b"External", "Internal", b"Internal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["External", b"External", "Internal", b"Internal", "ShortCircuit", b"ShortCircuit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EndpointScopes: _TypeAlias = EndpointScopes  # noqa: Y015
+
+@_typing.final
+class Node(_message.Message):
+    """Since this kpng. Path: name"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    IPS_FIELD_NUMBER: _builtins.int
+    PODCIDRS_FIELD_NUMBER: _builtins.int
+    SERVICECIDRS_FIELD_NUMBER: _builtins.int
+    ELIGIBLE_FIELD_NUMBER: _builtins.int
+    Name: _builtins.str
+    Eligible: _builtins.bool
+    """Load balancers may send to it (KEP-3836)."""
+    @_builtins.property
+    def IPs(self) -> Global___IPSet:
+        """At most one of each family."""
+
+    @_builtins.property
+    def PodCIDRs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its pods' addresses."""
+
+    @_builtins.property
+    def ServiceCIDRs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where the cluster's IPs of Services come from."""
+
+    def __init__(
+        self,
+        *,
+        Name: _builtins.str = ...,
+        IPs: Global___IPSet | None = ...,
+        PodCIDRs: _abc.Iterable[_builtins.str] | None = ...,
+        ServiceCIDRs: _abc.Iterable[_builtins.str] | None = ...,
+        Eligible: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["IPs", b"IPs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["Eligible", b"Eligible", "IPs", b"IPs", "Name", b"Name", "PodCIDRs", b"PodCIDRs", "ServiceCIDRs", b"ServiceCIDRs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Node: _TypeAlias = Node  # noqa: Y015

@@ -126,6 +126,9 @@ class _StateDecoder:
         for index, data in enumerate(top.services or () if top else ()):
             self._subject, self._at = f"services[{index}]", ""
             self._service_entry(data)
+        for index, data in enumerate(top.servicecidrs or () if top else ()):
+            self._subject, self._at = f"servicecidrs[{index}]", ""
+            self._service_cidr(data)
 
     def _node(self, data: object) -> None:
         shape = self._shape(data, schema.Node)
@@ -138,8 +141,30 @@ class _StateDecoder:
             return
         zone = self._name(check_zone, shape.topology.zone, "topology.zone") if shape.topology else ""
         self.state.nodes[name] = Node(
-            name=name, zone=zone, labels=_labels(shape.labels), annotations=_labels(shape.annotations)
+            name=name,
+            zone=zone,
+            labels=_labels(shape.labels),
+            annotations=_labels(shape.annotations),
+            addresses=self._ips(shape.ips, "ips", parse_address),
+            pod_cidrs=self._cidrs(shape.podcidrs, "podcidrs"),
+            eligible=not shape.ineligible,
         )
+
+    def _service_cidr(self, data: object) -> None:
+        shape = self._shape(data, schema.ServiceCIDR)
+        name = self._own_name(shape.name, "name") if shape else ""
+        if shape is None or not name:
+            return
+        self._subject = f"ServiceCIDR {name}"
+        if name in self.state.service_cidrs:
+            self._problem("", "is there twice; the first one counts")
+            return
+        self.state.service_cidrs[name] = self._cidrs(shape.cidrs, "cidrs")
+
+    def _cidrs(self, texts: list[str] | None, field: str) -> tuple[str, ...]:
+        """Those that can be used."""
+        found = (self._check(parse_cidr, text, f"{field}[{index}]") for index, text in enumerate(texts or ()))
+        return tuple(cidr for cidr in found if cidr)
 
     def _own_name(self, name: str | None, field: str) -> str:
         """What an object is called; "" where it has no name that can be used."""

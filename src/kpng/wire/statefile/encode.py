@@ -30,6 +30,11 @@ def encode_state(state: State) -> str:
         "nodes": [_plain(_node(state.nodes[name])) for name in sorted(state.nodes)],
         "services": [_service_entry(state, key, sources.get(key, ())) for key in sorted(state.services)],
     }
+    if state.service_cidrs:
+        named = sorted(state.service_cidrs.items())
+        document["servicecidrs"] = [
+            _plain(schema.ServiceCIDR(name=name, cidrs=list(cidrs))) for name, cidrs in named
+        ]
     return write_yaml(document)
 
 
@@ -133,4 +138,7 @@ def _node(node: Node) -> schema.Node:
         topology=schema.Topology(node=node.name, zone=node.zone or None),
         labels=_labels(node.labels),
         annotations=_labels(node.annotations),
+        ips=_ips(node.addresses) if node.addresses else None,
+        podcidrs=list(node.pod_cidrs) or None,
+        ineligible=not node.eligible or None,
     )

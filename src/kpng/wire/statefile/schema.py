@@ -1,7 +1,8 @@
 """The shape of a state file: Go kpng's ``GlobalState``, whose keys are the Go fields' names in lower case.
 
 Additions of ours, written only where they are needed: a service's ``sessionaffinity``; of an endpoint, the
-conditions ``serving`` and ``terminating``, ``hints.nodes`` and the ``protocol`` of a port.
+conditions ``serving`` and ``terminating``, ``hints.nodes``, the ``protocol`` of a port, and of a Node more than its
+name, zone and labels.
 """
 
 from __future__ import annotations
@@ -117,6 +118,14 @@ class Node(_Shape):
     topology: Topology | None = None
     labels: Labels = None
     annotations: Labels = None
+    ips: IPs | None = None
+    podcidrs: list[str] | None = None
+    ineligible: bool | None = None
+
+
+class ServiceCIDR(_Shape):
+    name: str | None = None
+    cidrs: list[str] | None = None
 
 
 class ServiceAndEndpoints(_Shape):
@@ -131,6 +140,7 @@ class GlobalState(_Shape):
 
     nodes: list[Any] | None = None
     services: list[Any] | None = None
+    servicecidrs: list[Any] | None = None
 
 
 def unknown_keys(data: object, shape: type[Struct], path: str = "") -> list[tuple[str, str]]:

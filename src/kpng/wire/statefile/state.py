@@ -11,8 +11,9 @@ SourceKey = tuple[str, str]
 
 
 class State(Struct):
-    """Services, endpoints by source, and Nodes, by their keys."""
+    """Services, endpoints by source, Nodes, and the CIDRs of each ServiceCIDR, by their keys."""
 
     services: dict[ServiceKey, Service] = field(default_factory=dict)
     sources: dict[SourceKey, EndpointSource] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
+    service_cidrs: dict[str, tuple[str, ...]] = field(default_factory=dict)
