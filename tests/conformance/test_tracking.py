@@ -21,6 +21,10 @@ ENDS = {
     4: (("192.0.2.1", 40000), ("198.51.100.1", 80)),
     6: (("2001:db8::1", 40000), ("2001:db8:1::1", 80)),
 }
+RULES = """table ip nat {
+  chain before { type nat hook prerouting priority -100; tcp dport 80 dnat to 10.1.0.1:8080; }
+  chain after { type nat hook postrouting priority 100; tcp dport 8080 snat to 10.9.9.9:5; }
+}"""
 PROTOCOLS = ["tcp", "udp", "sctp"]
 
 
@@ -78,13 +82,7 @@ def test_a_connection_is_known_until_it_is_forgotten(
 def test_translation_shows_in_the_reply(
     router: tuple[Namespace, ThreadPoolExecutor], device: Tun, tracking: Tracking
 ) -> None:
-    router[0].run(
-        "nft",
-        "-f",
-        "-",
-        stdin="table ip nat { chain pre { type nat hook prerouting priority -100; tcp dport 80 "
-        "dnat to 10.1.0.1:8080; }; chain post { type nat hook postrouting priority 100; snat to 10.9.9.9:5; }; }",
-    )
+    router[0].run("nft", "-f", "-", stdin=RULES)
     source, target = ENDS[4]
     device.send(build("tcp", source, target, 7))
     assert tracking.reply(Direction("tcp", source, target)) == Direction("tcp", ("10.1.0.1", 8080), ("10.9.9.9", 5))
