@@ -4,7 +4,8 @@
 
 Needs root; works in a network namespace of its own, whose table it fills by netlink. ``hot_`` is one service that
 has all flows (cluster DNS); else each service has five endpoints, and each endpoint ``--stale`` flows. Beside it:
-what the kernel takes to remove as many flows by one delete with a filter (not on Linux 6.1, but on 6.18).
+what the kernel takes to remove as many flows by one delete with a filter (not on Linux 6.1, but on 6.18). With
+``--ipv6`` all addresses are IPv6, by which the kernel does not filter, only by port.
 """
 
 from __future__ import annotations
@@ -50,25 +51,31 @@ ENDPOINTS = 5
 TARGET = 5353
 
 
-def vip(service: int) -> str:
-    return f"10.96.{service >> 8}.{service & 255}"
+class Cluster(NamedTuple):
+    """Services and their addresses; ``prefix`` makes IPv6 ones of them."""
 
+    prefix: str = ""
 
-def pod(service: int, endpoint: int) -> str:
-    return f"10.{128 + endpoint}.{service >> 8}.{service & 255}"
+    def vip(self, service: int) -> str:
+        return f"{self.prefix}10.96.{service >> 8}.{service & 255}"
 
+    def pod(self, service: int, endpoint: int) -> str:
+        return f"{self.prefix}10.{128 + endpoint}.{service >> 8}.{service & 255}"
 
-def local_service(number: int, endpoints: int) -> LocalService:
-    service = Service(
-        namespace="bench",
-        name=f"service-{number}",
-        cluster_ips=IPSet((vip(number),)),
-        ports=(PortMapping(53, Protocol.UDP, "dns"),),
-    )
-    port = EndpointPort("dns", TARGET, Protocol.UDP)
-    return LocalService(
-        service, {f"e{n}": Endpoint(addresses=IPSet((pod(number, n),)), ports=(port,)) for n in range(endpoints)}
-    )
+    def service(self, number: int, endpoints: int) -> LocalService:
+        service = Service(
+            namespace="bench",
+            name=f"service-{number}",
+            cluster_ips=IPSet.of([self.vip(number)]),
+            ports=(PortMapping(53, Protocol.UDP, "dns"),),
+        )
+        port = EndpointPort("dns", TARGET, Protocol.UDP)
+        ends = (Endpoint(addresses=IPSet.of([self.pod(number, n)]), ports=(port,)) for n in range(endpoints))
+        return LocalService(service, {f"e{n}": end for n, end in enumerate(ends)})
+
+    def flow(self, client: tuple[str, int], service: int, endpoint: int) -> MadeFlow:
+        sender = self.prefix + client[0], client[1]
+        return MadeFlow(sender, (self.vip(service), 53), (self.pod(service, endpoint), TARGET))
 
 
 def without(local: LocalService, *keys: str) -> LocalService:
@@ -78,20 +85,13 @@ def without(local: LocalService, *keys: str) -> LocalService:
 class Bench:
     """A reconciler that knows some services, and a table with flows to their endpoints, spread evenly."""
 
-    def __init__(self, services: int, endpoints: int, flows: int) -> None:
+    def __init__(self, cluster: Cluster, services: int, endpoints: int, flows: int) -> None:
         self._runner = asyncio.Runner()
         self._reconciler = ConntrackReconciler()
-        self._state: State = {}
-        for number in range(services):
-            local = local_service(number, endpoints)
-            self._state[local.service.key] = local
+        local = (cluster.service(number, endpoints) for number in range(services))
+        self._state: State = {one.service.key: one for one in local}
         ends = cycle((number, n) for n in range(endpoints) for number in range(services))
-        make_flows(
-            [
-                MadeFlow(client, (vip(s), 53), (pod(s, n), TARGET))
-                for client, (s, n) in zip(clients(flows), ends, strict=False)
-            ]
-        )
+        make_flows([cluster.flow(client, *end) for client, end in zip(clients(flows), ends, strict=False)])
 
     def _take(self, changes: ChangeSet) -> Pass:
         self._reconciler.note(changes)
@@ -106,7 +106,7 @@ class Bench:
         return self._take(ChangeSet({key: ServiceChange(None, local) for key, local in self._state.items()}, True))
 
     def change(self, number: int, new: LocalService | None) -> Pass:
-        key = local_service(number, 0).service.key
+        key = ServiceKey("bench", f"service-{number}")
         old = self._state.pop(key)
         if new is not None:
             self._state[key] = new
@@ -114,7 +114,7 @@ class Bench:
 
     def forget(self, number: int, endpoint: str) -> None:
         """Lose an endpoint while nobody looks."""
-        key = local_service(number, 0).service.key
+        key = ServiceKey("bench", f"service-{number}")
         self._state[key] = without(self._state[key], endpoint)
 
     def close(self) -> None:
@@ -122,14 +122,14 @@ class Bench:
         self._runner.close()
 
 
-def measure(flows: int, stale: int, rounds: int) -> dict[str, list[Pass]]:
+def measure(cluster: Cluster, flows: int, stale: int, rounds: int) -> dict[str, list[Pass]]:
     services = flows // (stale * ENDPOINTS)
     first, second = (
         range(min(rounds, services // 2)),
         range(services // 2, services // 2 + min(rounds, services // 2)),
     )
-    bench = Bench(services, ENDPOINTS, flows)
-    whole = [local_service(number, ENDPOINTS) for number in range(services)]
+    bench = Bench(cluster, services, ENDPOINTS, flows)
+    whole = [cluster.service(number, ENDPOINTS) for number in range(services)]
     passes = {"start": [bench.start() for _ in range(2)]}
     passes["endpoint_gone"] = [bench.change(n, without(whole[n], "e0")) for n in first]
     passes["endpoint_added"] = [bench.change(n, whole[n]) for n in first]
@@ -141,21 +141,23 @@ def measure(flows: int, stale: int, rounds: int) -> dict[str, list[Pass]]:
     return passes
 
 
-def measure_hot(flows: int, stale: int, rounds: int) -> dict[str, list[Pass]]:
-    bench = Bench(1, flows // stale, flows)
+def measure_hot(cluster: Cluster, flows: int, stale: int, rounds: int) -> dict[str, list[Pass]]:
+    bench = Bench(cluster, 1, flows // stale, flows)
     bench.start()
-    rest = [local_service(0, flows // stale)]
+    rest = [cluster.service(0, flows // stale)]
     for number in range(rounds):
         rest.append(without(rest[-1], f"e{number}"))
     passes = {"hot_endpoint_gone": [bench.change(0, local) for local in rest[1:]]}
-    passes["kernel_filtered_delete"] = [kernel_delete(rounds + number) for number in range(rounds)]
+    if not cluster.prefix:
+        passes["kernel_filtered_delete"] = [kernel_delete(cluster, rounds + number) for number in range(rounds)]
     bench.close()
     return passes
 
 
-def kernel_delete(endpoint: int) -> Pass:
+def kernel_delete(cluster: Cluster, endpoint: int) -> Pass:
     """One delete with a filter; -1 ms where the kernel has no such thing."""
-    query = Query(socket.AF_INET, answered_by=socket_address(pod(0, endpoint), TARGET))
+    answer = socket_address(cluster.pod(0, endpoint), TARGET)
+    query = Query(socket.AF_INET6 if cluster.prefix else socket.AF_INET, answered_by=answer)
     before = tracked()
     netfilter = NetfilterSocket()
     start = time.perf_counter()
@@ -185,12 +187,14 @@ def main() -> None:
     parser.add_argument("--flows", type=int, default=100_000)
     parser.add_argument("--stale", type=int, default=1_000, help="flows to one endpoint")
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--ipv6", action="store_true")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     given = parser.parse_args()
+    cluster = Cluster("fd00::" if given.ipv6 else "")
     figures: dict[str, dict[str, float]] = {}
     for number, part in enumerate((measure, measure_hot)):
         with Namespace(f"kpt-bench-{os.getpid()}-{number}") as namespace, namespace.executor() as inside:
-            figures |= figures_of(inside.submit(part, given.flows, given.stale, given.rounds).result())
+            figures |= figures_of(inside.submit(part, cluster, given.flows, given.stale, given.rounds).result())
     print(f"{'':30}{'median ms':>12}{'max ms':>12}{'removed':>12}")
     for name, found in figures.items():
         print(f"{name:30}{found['median_ms']:>12.1f}{found['max_ms']:>12.1f}{found['removed']:>12.0f}")

@@ -21,6 +21,7 @@ SO_RCVBUFFORCE = 33
 
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
+_CONTROL = (NLMSG_ERROR, NLMSG_DONE)
 NLA_F_NESTED = 0x8000
 _NLA_TYPE_MASK = 0x3FFF
 _DUMP_INTERRUPTED = 0x10  # a plain number: there may be 100,000 messages to look at
@@ -173,10 +174,10 @@ class NetlinkSocket:
             interrupted = ended = False
             while not ended:
                 for kind, flags, _, payload in _split(self._socket.recv(1 << 20)):
-                    _raise_if_failed(kind, flags, payload)
-                    interrupted |= bool(flags & _DUMP_INTERRUPTED)
-                    if kind == NLMSG_DONE:
-                        ended = True
+                    interrupted = interrupted or flags & _DUMP_INTERRUPTED != 0
+                    if kind in _CONTROL:
+                        _raise_if_failed(kind, flags, payload)
+                        ended = kind == NLMSG_DONE
                     else:
                         yield payload
         if interrupted:
@@ -271,13 +272,13 @@ def _assembled(base: int, parts: Sequence[bytes], asking: int) -> bytearray:
 
 def _split(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     """The messages of a datagram: (type, flags, sequence number, payload)."""
-    position = 0
-    while position < len(datagram):
-        header = datagram[position : position + HEADER.size]
-        length, kind, flags, sequence, _ = HEADER.unpack(header) if len(header) == HEADER.size else (0,) * 5
-        if not HEADER.size <= length <= len(datagram) - position:
+    position, end = 0, len(datagram)
+    while position < end:
+        body = position + HEADER.size
+        length, kind, flags, sequence, _ = HEADER.unpack_from(datagram, position) if body <= end else (0,) * 5
+        if not HEADER.size <= length <= end - position:
             raise OSError(errno.EPROTO, "truncated answer from netlink")
-        yield kind, flags, sequence, datagram[position + HEADER.size : position + length]
+        yield kind, flags, sequence, datagram[body : position + length]
         position += (length + 3) & ~3
 
 

@@ -147,9 +147,10 @@ def test_all_of_them_stale(inside: Inside) -> None:
     assert inside.flows(Query(socket.AF_INET, UDP)) == udp - removed
 
 
-def test_the_benchmark_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ipv6", [False, True])
+def test_the_benchmark_runs(tmp_path: Path, ipv6: bool) -> None:
     path = tmp_path / "figures.json"
-    size = ["--flows", "2000", "--stale", "20", "--rounds", "2", "--json", str(path)]
+    size = ["--flows", "2000", "--stale", "20", "--rounds", "2", "--json", str(path), *["--ipv6"] * ipv6]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.conntrack", *size], cwd=ROOT, text=True, capture_output=True, check=False
     )
@@ -157,7 +158,7 @@ def test_the_benchmark_runs(tmp_path: Path) -> None:
     assert "endpoint_gone" in done.stdout
     found = json.loads(path.read_text())
     assert found["name"] == "conntrack"
-    assert found["params"] == {"flows": 2000, "stale": 20, "rounds": 2}
+    assert found["params"] == {"flows": 2000, "stale": 20, "rounds": 2, "ipv6": ipv6}
     removed = {name: figures["removed"] for name, figures in found["figures"].items()}
     wanted = {"endpoint_gone": 20, "hot_endpoint_gone": 20, "start_after_loss": 20, "service_gone": 100}
     assert removed | wanted == removed

@@ -2,8 +2,8 @@
 
 Measured with 100,000 flows (Linux 6.18, benchmarks/conntrack.py): a filtered dump that finds 1,000 of them takes
 25 ms, removing these one by one in four datagrams 2 ms, a dump of all flows 280 ms. A delete with a filter, which
-newer kernels have, takes as long as dump and deletes together, does not say how many it found, and can only name an
-answer, not "all but these": it is not used.
+newer kernels have, takes as long as dump and deletes together, does not say how many it found, can only name an
+answer, not "all but these", and with an IPv6 address removes just the others (`messages`): it is not used.
 """
 
 from __future__ import annotations
@@ -67,9 +67,11 @@ class Conntrack:
             raise _understood(error) from error
 
     def _matching(self, query: Query, request: bytes) -> Iterator[Flow]:
-        """The kernel may not have filtered, so every flow is looked at."""
+        """The kernel may not have filtered (by IPv6 address it never does), so every flow is looked at: first, in a
+        tenth of the time, whether the address is in there at all."""
+        address = query.address or query.answered_by[:-2]
         for payload in self._socket.iterate(request):
-            flow = read_flow(payload)
+            flow = read_flow(payload) if address in payload else None
             if flow is not None and query.names(flow):
                 yield flow
 

@@ -153,8 +153,8 @@ def _message(kind: Kind, flags: int, address_family: int, body: bytes) -> bytes:
 def _filter(query: Query) -> bytes:
     """Tuples to compare with, and what of each counts. The kernel reads whole tuples, so they are filled up.
 
-    IPv6 addresses are not filtered by, only ports: Linux (6.18 too) finds all flows but those with the address, for
-    ctnetlink_filter_match_tuple takes the 0 of ipv6_addr_cmp for a difference.
+    IPv6 addresses are not filtered by, only ports: there Linux (seen in 6.18) finds all flows but those with the
+    address, for ctnetlink_filter_match_tuple takes the 0 of ipv6_addr_cmp for a difference.
     """
     by_address = query.family == socket.AF_INET
     nowhere = bytes(_ADDRESS_SIZE[query.family] + 2)
