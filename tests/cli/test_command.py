@@ -59,6 +59,7 @@ def test_version() -> None:
         "api",
         "kube",
         "local",
+        "proxy",
         "lab",
         "cleanup",
         "completion",

@@ -19,7 +19,7 @@ from kpng.ops import FORMATS, LEVELS, configure_logging
 from .output import OutputClosedError, guard_standard_output
 from .running import EXIT_DONE, UserMistake
 
-COMMANDS = ("kube", "file", "api", "local", "lab", "conformance")
+COMMANDS = ("kube", "file", "api", "local", "proxy", "lab", "conformance")
 """Each is the click command of that name in the module of that name."""
 
 SHELLS = ("bash", "zsh", "fish")
@@ -49,7 +49,8 @@ def root(log_level: str, log_format: str) -> None:
     \b
     kpng kube to-api                            the brain: watch Kubernetes, serve node agents
     kpng local --api brain:12090 to-nft         a node agent: program nftables
-    kpng kube to-local to-nft                   both in one process, instead of kube-proxy
+    kpng kube to-local to-nft                   both in one process
+    kpng proxy --config=FILE                    the same with kube-proxy's command line, in its place
     kpng kube to-api + to-local to-nft          several sinks at once, separated by +
     kpng file -i state.yaml to-local to-print   what would a node have to do?
     kpng lab                                    see it work, in a cluster of network namespaces

@@ -1,0 +1,91 @@
+"""The nft backend as a proxy on its own: reports its health, and takes over from kube-proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from typing import Any
+
+import click
+from msgspec.structs import replace
+
+from kpng.backends.nft import NftBackend
+from kpng.health import PRIMARY, HealthCheckServers, HealthState
+from kpng.model import ChangeSet, IPSet, LocalNode, family_of, parse_address
+from kpng.proxyconfig import KubeProxyConfiguration
+
+from .leftovers import take_over_from_kube_proxy
+
+log = logging.getLogger(__name__)
+
+
+class ProxyBackend(NftBackend):
+    """Tells ``state`` of what is queued and done, and ``servers`` of what has been made real."""
+
+    def __init__(
+        self, state: HealthState, servers: HealthCheckServers, bind_address: str = "", **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._state = state
+        self._servers = servers
+        self._bind_address = bind_address
+        self._has_taken_over = False
+
+    async def apply(self, changes: ChangeSet) -> None:
+        self._state.queued()
+        if changes.node is not None:
+            self._state.node(changes.node)
+            changes = replace(changes, node=self._at_bind_address(changes.node))
+        await super().apply(changes)
+        self._state.synced()
+        self._servers.apply(changes)
+        if not self._has_taken_over:
+            self._has_taken_over = True
+            await asyncio.to_thread(take_over_from_kube_proxy)
+
+    def _at_bind_address(self, node: LocalNode) -> LocalNode:
+        """A specific bind address is the node's, in its family (K2)."""
+        return replace(node, addresses=with_bind_address(node.addresses, self._bind_address))
+
+
+def with_bind_address(addresses: IPSet, bind_address: str) -> IPSet:
+    """``addresses`` with the bind address in place of that of its family; an unspecified one says nothing."""
+    if not bind_address or ipaddress.ip_address(bind_address).is_unspecified:
+        return addresses
+    bound = parse_address(bind_address)
+    others = (address for address in addresses.all() if family_of(address) is not family_of(bound))
+    return IPSet.of([bound, *others])
+
+
+def backend_options(config: KubeProxyConfiguration) -> dict[str, Any]:
+    """The options of ``to-nft`` that a configuration stands for."""
+    command = click.Command("to-nft", params=[*NftBackend.options])
+    known = {name for option in command.params for name in option.opts}
+    words = []
+    for word in backend_words(config):
+        if word.partition("=")[0] in known:
+            words.append(word)
+        else:  # until to-nft has them all
+            log.warning("to-nft does not know %s; it is not heeded", word)
+    with command.make_context("to-nft", words) as context:
+        return context.params
+
+
+def backend_words(config: KubeProxyConfiguration) -> list[str]:
+    """A configuration as the command line of ``to-nft``."""
+    values = {
+        "--detect-local-mode": config.detect_local_mode,
+        "--cluster-cidr": config.cluster_cidr,
+        "--pod-bridge-interface": config.detect_local.bridge_interface,
+        "--pod-interface-name-prefix": config.detect_local.interface_name_prefix,
+        "--masquerade-bit": str(config.nftables.masquerade_bit),
+        "--nodeport-addresses": ",".join(node_port_addresses(config)),
+    }
+    words = [f"{name}={value}" for name, value in values.items() if value]
+    return words + ["--masquerade-all"] * config.nftables.masquerade_all
+
+
+def node_port_addresses(config: KubeProxyConfiguration) -> tuple[str, ...]:
+    """The default of the nftables mode is the Node's own addresses (H2)."""
+    return tuple(config.node_port_addresses) or (PRIMARY,)
