@@ -14,6 +14,7 @@ from kpng.model import (
     EndpointPort,
     InvalidObjectError,
     IPSet,
+    LocalNode,
     Node,
     PortMapping,
     Protocol,
@@ -32,7 +33,7 @@ from kpng.wire.endpoint import (
     is_open,
 )
 from kpng.wire.lenient import Faults
-from kpng.wire.node import node_from_wire, node_to_wire
+from kpng.wire.node import local_node_from_wire, local_node_to_wire, node_from_wire, node_to_wire
 from kpng.wire.ops import serialize
 from kpng.wire.proto import globalv1_pb2 as globalv1
 from kpng.wire.proto import localv1_pb2 as localv1
@@ -91,8 +92,9 @@ endpoints = st.builds(
     Endpoint,
     addresses=endpoint_addresses,
     ports=endpoint_ports,
-    scopes=st.builds(Scopes, st.booleans(), st.booleans()),
+    scopes=st.builds(Scopes, st.booleans(), st.booleans(), st.booleans()),
     local=st.booleans(),
+    terminating=st.booleans(),
     hostname=names | st.just(""),
 )
 hints = st.lists(names, max_size=3).map(lambda values: tuple(sorted(values)))
@@ -110,7 +112,14 @@ infos = st.builds(
     zone_hints=hints,
     node_hints=hints,
 )
-nodes = st.builds(Node, name=names, zone=names, labels=labels, annotations=labels)
+node_fields: dict[str, st.SearchStrategy[object]] = {
+    "name": names,
+    "addresses": st.lists(addresses, max_size=2).map(IPSet.of),
+    "pod_cidrs": st.lists(cidrs, max_size=2).map(tuple),
+    "eligible": st.booleans(),
+}
+nodes = st.builds(Node, zone=names, labels=labels, annotations=labels, **node_fields)
+local_nodes = st.builds(LocalNode, service_cidrs=st.lists(cidrs, max_size=3).map(tuple), **node_fields)
 
 
 @given(services)
@@ -142,6 +151,14 @@ def test_nodes_come_back_as_they_went(node: Node) -> None:
     faults = Faults("Node")
     data = serialize(node_to_wire(node))
     assert node_from_wire(globalv1.Node.FromString(data), faults) == node
+    assert faults.problems == []
+
+
+@given(local_nodes)
+def test_a_node_comes_back_as_it_sees_itself(node: LocalNode) -> None:
+    faults = Faults("Node")
+    data = serialize(local_node_to_wire(node))
+    assert local_node_from_wire(localv1.Node.FromString(data), faults) == node
     assert faults.problems == []
 
 

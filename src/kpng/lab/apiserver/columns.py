@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from kpng.lab.apiserver.registry import ENDPOINT_SLICE, NAMESPACE, NODE, POD, SERVICE, Kind, Object
+from kpng.lab.apiserver.registry import ENDPOINT_SLICE, NAMESPACE, NODE, POD, SERVICE, SERVICE_CIDR, Kind, Object
 
 _ROLE = "node-role.kubernetes.io/"
 _NONE, _UNSET = "<none>", "<unset>"
@@ -188,4 +188,5 @@ COLUMNS: dict[Kind, tuple[Column, ...]] = {
         Column("Endpoints", _slice_addresses),
         _AGE,
     ),
+    SERVICE_CIDR: (_NAME, Column("CIDRs", lambda thing: ",".join(at(thing, "spec.cidrs", []))), _AGE),
 }

@@ -106,8 +106,15 @@ SERVICE = Kind(
     lists={"spec.ports": ("port", "protocol")},
 )
 ENDPOINT_SLICE = Kind("EndpointSlice", "endpointslices", group="discovery.k8s.io", has_status=False)
+SERVICE_CIDR = Kind(
+    "ServiceCIDR",
+    "servicecidrs",
+    group="networking.k8s.io",
+    namespaced=False,
+    lists={"spec.cidrs": ()},
+)
 
-KINDS = (NAMESPACE, NODE, POD, SERVICE, ENDPOINT_SLICE)
+KINDS = (NAMESPACE, NODE, POD, SERVICE, ENDPOINT_SLICE, SERVICE_CIDR)
 
 BY_PLURAL = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
 BY_NAME = {(kind.api_version, kind.name): kind for kind in KINDS}

@@ -44,6 +44,14 @@ class ApiServer:
         self.url = ""
         self._storage = Storage(history_limit)
         self._resources = Resources(self._storage, ServiceAllocator(service_cidrs, node_ports))
+        self._resources.put(
+            {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "ServiceCIDR",
+                "metadata": {"name": "kubernetes"},
+                "spec": {"cidrs": list(service_cidrs)},
+            }
+        )
         self._token = token
         self._ssl = ssl_context
         self._handlers = Handlers(
