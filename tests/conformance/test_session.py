@@ -68,6 +68,19 @@ async def test_an_empty_cluster_is_applied_too(tmp_path: Path, make_scenario: Ma
         assert backend.applied == 1
 
 
+@pytest.mark.parametrize("counts", [True, False])
+async def test_external_ips_may_not_count(tmp_path: Path, make_scenario: Make, counts: bool) -> None:
+    service = {
+        "metadata": {"name": "web", "namespace": "demo"},
+        "spec": {"clusterIP": "10.96.0.1", "externalIPs": ["198.18.0.1"]},
+    }
+    scenario = make_scenario(services=[service], node={"feature_gates": {"AllowServiceExternalIPs": counts}})
+    assert scenario.node.external_ips is counts
+    backend, content = made(), manifests(scenario)
+    async with session(backend, tmp_path / "cluster.json", "node-a", content, external_ips=counts):
+        assert backend.state[WEB].service.external_ips.v4 == (("198.18.0.1",) if counts else ())
+
+
 async def test_a_change_is_waited_for(tmp_path: Path, make_scenario: Make) -> None:
     scenario, backend = make_scenario(), made()
     before = manifests_with_only(scenario, "10.1.0.7:8080")

@@ -95,6 +95,11 @@ class NodeFacts(Struct, frozen=True):
         for address in (self.primary_ip, *self.local_ips):
             canonical(address)
 
+    @property
+    def external_ips(self) -> bool:
+        """Whether spec.externalIPs of Services count (KEP-5707)."""
+        return self.feature_gates.get("AllowServiceExternalIPs", True)
+
     def owns(self, address: str) -> bool:
         """Whether a process of this node may have this address."""
         return address in self.local_ips or ip_address(address).is_loopback

@@ -94,7 +94,8 @@ class Replay:
     def _session(self, scenario: Scenario, content: Object) -> AbstractAsyncContextManager[Session]:
         self._rig.become(scenario.node, scenario.devices)
         backend = construct(self._watched, arguments(scenario.node, self._backend))
-        return session(backend, self._manifest, scenario.node.name, content)
+        node = scenario.node
+        return session(backend, self._manifest, node.name, content, external_ips=node.external_ips)
 
     async def _send(self, flows: Sequence[Flow], *, balanced: bool) -> list[list[Seen]]:
         """Send the flows; where connections are ``balanced``, until each endpoint has been hit."""

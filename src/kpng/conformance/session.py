@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kpng.backends import Backend, run_backend
+from kpng.kube.convert import Filters
 from kpng.localize import change_sets
 from kpng.model import ChangeSet, ProblemLog
 from kpng.sources.file import FileSource
@@ -51,12 +52,12 @@ def watched(backend: type[Backend]) -> type[Backend]:
 class Session:
     """A running backend, and the manifest file it follows."""
 
-    def __init__(self, backend: Backend, path: Path, node: str) -> None:
+    def __init__(self, backend: Backend, path: Path, node: str, filters: Filters) -> None:
         assert isinstance(backend, _Watched), "made of a class that `watched` returned"
         self._backend = backend
         self._path = path
         store = Store()
-        source = FileSource(str(path), ProblemLog())
+        source = FileSource(str(path), ProblemLog(), filters)
         self._tasks = [
             asyncio.create_task(source.run(store)),
             asyncio.create_task(run_backend(backend, change_sets(store, node))),
@@ -88,10 +89,13 @@ class Session:
 
 
 @asynccontextmanager
-async def session(backend: Backend, path: Path, node: str, content: Object) -> AsyncIterator[Session]:
-    """Run a backend on these manifests, which are applied when the block begins."""
+async def session(
+    backend: Backend, path: Path, node: str, content: Object, *, external_ips: bool = True
+) -> AsyncIterator[Session]:
+    """Run a backend on these manifests, which are applied when the block begins. ``external_ips``: as
+    `Filters.external_ips`."""
     write(path, content)
-    running = Session(backend, path, node)
+    running = Session(backend, path, node, Filters(external_ips=external_ips))
     try:
         await running.applied()
         yield running
