@@ -13,8 +13,9 @@ from kpng.cli import proxy_node
 from kpng.cli.config_watch import ConfigurationChangedError, until_changed
 from kpng.cli.proxy_backend import backend_words, node_port_addresses, with_bind_address
 from kpng.cli.proxy_node import NodeTimeoutError, proxy_node_name, wait_for_node
-from kpng.cli.proxy_run import conntrack_limits
+from kpng.cli.proxy_run import ProxyOptions, conntrack_limits, kube_options
 from kpng.host.conntrack_limits import ConntrackLimits
+from kpng.kube import AccessOptions
 from kpng.model import IPSet, Node, UserError
 from kpng.proxyconfig import Duration, KubeProxyConfiguration, apply_defaults
 from kpng.proxyconfig.fields import set_field
@@ -174,6 +175,15 @@ def test_what_is_not_set_is_no_option() -> None:
 def test_h2_node_ports_are_at_the_nodes_own_addresses_unless_said() -> None:
     assert node_port_addresses(configured()) == ("primary",)
     assert node_port_addresses(configured(nodePortAddresses=["0.0.0.0/0"])) == ("0.0.0.0/0",)
+
+
+def test_a10_what_is_asked_of_the_api_server() -> None:
+    config = configured(clientConnection__kubeconfig="/etc/k")
+    usual = kube_options(ProxyOptions(config=config, server="http://a:1"), "node-a")
+    assert usual.access == AccessOptions("/etc/k", "http://a:1")
+    assert (usual.filters.node, usual.filters.external_ips) == ("node-a", True)
+    gated = ProxyOptions(config=configured(featureGates={"AllowServiceExternalIPs": False}))
+    assert not kube_options(gated, "node-a").filters.external_ips
 
 
 def test_p1_p2_conntrack() -> None:

@@ -229,6 +229,13 @@ async def test_selectors_and_headers_that_are_sent(server: ScriptedServer) -> No
     assert not any("Authorization" in headers for headers in server.headers)
 
 
+async def test_one_node_may_be_enough(server: ScriptedServer) -> None:
+    async with following(server, node="node-a") as store:
+        await until(lambda: store.snapshot.complete)
+    assert server.requests["nodes"][0]["fieldSelector"] == "metadata.name=node-a"
+    assert "fieldSelector" not in server.requests["services"][0]
+
+
 # -- faults ----------------------------------------------------------------------------------------
 
 

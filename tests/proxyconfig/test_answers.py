@@ -44,6 +44,13 @@ def test_the_defaults_draw_no_warning() -> None:
     assert list(ignored_fields(apply_defaults(KubeProxyConfiguration()))) == []
 
 
+def test_u9_the_one_feature_gate_needs_no_warning() -> None:
+    config = apply_defaults(KubeProxyConfiguration(feature_gates={"AllowServiceExternalIPs": False}))
+    assert list(ignored_fields(config)) == []
+    config.feature_gates["NativeHistograms"] = True
+    assert len(list(ignored_fields(config))) == 1
+
+
 def test_u7_a_field_of_iptables_that_nftables_has_alike_needs_none() -> None:
     config = apply_defaults(KubeProxyConfiguration())
     config.iptables.masquerade_all = config.nftables.masquerade_all = True

@@ -29,10 +29,11 @@ from kpng.host.conntrack_limits import (
 )
 from kpng.host.sysctl import Outcome, Setting
 from kpng.kube.access import AccessOptions
+from kpng.kube.convert import Filters
 from kpng.kube.source import KubeOptions, KubeSource
 from kpng.localize import Auditor, change_sets
 from kpng.model import IPSet, ProblemLog
-from kpng.proxyconfig import KubeProxyConfiguration, configuration_data
+from kpng.proxyconfig import EXTERNAL_IPS_GATE, KubeProxyConfiguration, configuration_data
 from kpng.proxyconfig.addresses import split_host_port
 from kpng.store import Store
 
@@ -60,7 +61,7 @@ async def run_proxy(options: ProxyOptions) -> int:
     config = options.config
     name = proxy_node_name(config.hostname_override)
     store, problems = Store(), ProblemLog()
-    source = KubeSource(KubeOptions(AccessOptions(config.client_connection.kubeconfig, options.server)), problems)
+    source = KubeSource(kube_options(options, name), problems)
     _tell([set_oom_score_adj(config.oom_score_adj or 0)])
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(source.run(store))]
@@ -78,6 +79,13 @@ async def run_proxy(options: ProxyOptions) -> int:
         for task in background:
             task.cancel()
     return int(options.init_only and failed)
+
+
+def kube_options(options: ProxyOptions, name: str) -> KubeOptions:
+    """How the API server is reached, and what is asked of it: of the Nodes only this one."""
+    config = options.config
+    access = AccessOptions(config.client_connection.kubeconfig, options.server)
+    return KubeOptions(access, Filters(node=name, external_ips=config.feature_gates.get(EXTERNAL_IPS_GATE, True)))
 
 
 def _parts(

@@ -124,7 +124,9 @@ class Reflector:
         return Request(self._resource.path, params, True, self._seconds)
 
     def _selector(self) -> dict[str, str]:
-        return {"labelSelector": self._resource.selector} if self._resource.selector else {}
+        resource = self._resource
+        selectors = {"labelSelector": resource.selector, "fieldSelector": resource.field_selector}
+        return {name: selector for name, selector in selectors.items() if selector}
 
     def _list_params(self) -> dict[str, str]:
         params = self._selector()

@@ -1,6 +1,6 @@
 """KubeProxyConfiguration v1alpha1, kube-proxy's configuration: read, default, validate, write; and its flags."""
 
-from .answers import ANSWERS, Answer, answer_table, ignored_fields
+from .answers import ANSWERS, EXTERNAL_IPS_GATE, Answer, answer_table, ignored_fields
 from .decode import Reading, read_configuration
 from .defaults import apply_defaults
 from .duration import Duration
@@ -11,6 +11,7 @@ from .validate import check, mistakes
 
 __all__ = [
     "ANSWERS",
+    "EXTERNAL_IPS_GATE",
     "FLAGS",
     "Answer",
     "Duration",

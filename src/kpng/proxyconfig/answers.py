@@ -26,12 +26,15 @@ def _no(text: str) -> Answer:
     return Answer(False, text)
 
 
+EXTERNAL_IPS_GATE = "AllowServiceExternalIPs"
+"""Whether spec.externalIPs of Services count (KEP-5707): the one feature gate that is honoured."""
+
 _OTHER_MODE = _no("belongs to a mode that kpng proxy does not have; the mode is nftables")
 _WINDOWS = _no("is for Windows")
 _STREAMS = _no("there is one stream of log lines, standard error, without buffers")
 
 ANSWERS: dict[str, Answer] = {
-    "featureGates": _no("kpng has no feature gates; what is generally available is always on"),
+    "featureGates": _no(f"of the gates there is only {EXTERNAL_IPS_GATE}; what is generally available is on"),
     "clientConnection.kubeconfig": _yes("how the API server is reached"),
     "clientConnection.acceptContentTypes": _no("kpng speaks JSON with the API server"),
     "clientConnection.contentType": _no("kpng speaks JSON with the API server"),
@@ -99,6 +102,8 @@ def ignored_fields(config: KubeProxyConfiguration) -> Iterator[str]:
     usual = apply_defaults(KubeProxyConfiguration())
     for path, answer in ANSWERS.items():
         value = get_field(config, path)
+        if path == "featureGates":
+            value = {gate: on for gate, on in value.items() if gate != EXTERNAL_IPS_GATE}
         if not answer.honoured and value != get_field(usual, path) and not _said_for_nftables(config, path, value):
             yield f"{path} is set, and not heeded: {answer.text}"
 

@@ -67,7 +67,7 @@ FLAGS: tuple[Flag, ...] = (
         STRING,
         "How to tell pods of this node: ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix.",
     ),
-    Flag("feature-gates", "featureGates", GATES, _UNUSED),
+    Flag("feature-gates", "featureGates", GATES, "AllowServiceExternalIPs=false: spec.externalIPs do not count."),
     Flag("healthz-bind-address", "healthzBindAddress", STRING, "Where /healthz and /livez are; port 0: nowhere."),
     Flag("healthz-port", "", NUMBER, "The port of --healthz-bind-address; 0: nowhere.", hidden=True),
     Flag("hostname-override", "hostnameOverride", STRING, "The name of this Node, instead of the host's.", True),

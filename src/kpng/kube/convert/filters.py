@@ -48,10 +48,12 @@ class Filters(Struct, frozen=True):
     """What the user asked for. The globs select what of labels and annotations is kept (none: nothing).
 
     ``service_proxy_name``: only Services whose label of that name has this value; "": only those without it.
+    ``node``: only this Node, which is all that one node needs; of thousands each tells something all the time.
     ``external_ips``: whether spec.externalIPs count (KEP-5707; whoever may edit a Service may claim any address).
     """
 
     service_proxy_name: str = ""
+    node: str = ""
     external_ips: bool = True
     service_labels: tuple[str, ...] = ()
     service_annotations: tuple[str, ...] = ()
@@ -68,6 +70,10 @@ class Filters(Struct, frozen=True):
     def slice_selector(self) -> str:
         """The label selector for EndpointSlices."""
         return f"!{HEADLESS_LABEL}"
+
+    @property
+    def node_field_selector(self) -> str:
+        return f"metadata.name={self.node}" if self.node else ""
 
     def wants_service(self, labels: StringMap) -> bool:
         """Whether a Service with these labels is ours; an empty label value still is the label."""
