@@ -146,7 +146,6 @@ def configured(**fields: Any) -> KubeProxyConfiguration:
 WORDS = [
     (configured(clusterCIDR="10.0.0.0/8,fd00::/8"), "--cluster-cidr=10.0.0.0/8,fd00::/8"),
     (configured(nftables__masqueradeAll=True), "--masquerade-all"),
-    (configured(), "--masquerade-bit=14"),
     (configured(), "--nodeport-addresses=primary"),
     (configured(nodePortAddresses=["10.0.0.0/8", "::/0"]), "--nodeport-addresses=10.0.0.0/8,::/0"),
     (configured(detectLocalMode="NodeCIDR"), "--detect-local-mode=NodeCIDR"),

@@ -79,7 +79,6 @@ def backend_words(config: KubeProxyConfiguration) -> list[str]:
         "--cluster-cidr": config.cluster_cidr,
         "--pod-bridge-interface": config.detect_local.bridge_interface,
         "--pod-interface-name-prefix": config.detect_local.interface_name_prefix,
-        "--masquerade-bit": str(config.nftables.masquerade_bit),
         "--nodeport-addresses": ",".join(node_port_addresses(config)),
     }
     words = [f"{name}={value}" for name, value in values.items() if value]

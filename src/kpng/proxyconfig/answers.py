@@ -69,7 +69,7 @@ ANSWERS: dict[str, Answer] = {
     "ipvs.tcpTimeout": _OTHER_MODE,
     "ipvs.tcpFinTimeout": _OTHER_MODE,
     "ipvs.udpTimeout": _OTHER_MODE,
-    "nftables.masqueradeBit": _yes("where a packet mark is needed at all: the interface modes of detectLocalMode"),
+    "nftables.masqueradeBit": _no("no packet is marked: conntrack knows what must be masqueraded"),
     "nftables.masqueradeAll": _yes("connections to cluster IPs are all masqueraded"),
     "nftables.syncPeriod": _yes("unhealthy is what has waited for twice as long; retries begin far sooner"),
     "nftables.minSyncPeriod": _no("a change costs what it changes, so none is held back"),

@@ -77,7 +77,7 @@ FLAGS: tuple[Flag, ...] = (
         "iptables-masquerade-bit",
         "iptables.masqueradeBit",
         NUMBER,
-        "The bit of the packet mark, where one is needed.",
+        _UNUSED,
         twin="nftables.masqueradeBit",
     ),
     Flag("iptables-min-sync-period", "iptables.minSyncPeriod", DURATION, _UNUSED, twin="nftables.minSyncPeriod"),
