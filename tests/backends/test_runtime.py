@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from itertools import pairwise
 
 import pytest
 
 from kpng.backends import run_backend, runtime
+from kpng.backends.conntrack import ConntrackReconciler
+from kpng.host.conntrack import ConntrackUnavailableError
 from kpng.model import ChangeSet, LocalService, UserError
 from kpng.testing import RecordingBackend, change_set, endpoint, full_state, key, local_service, service
 
@@ -206,3 +208,56 @@ async def test_cancelled_it_stops_the_backend_and_closes_its_source(failures: in
     assert backend.calls[-1] == "stop"
     assert feed.closed
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class NotedConntrack(ConntrackReconciler):
+    """Notes what it is told; no kernel."""
+
+    def __init__(self, failure: Exception | None = None) -> None:
+        super().__init__()
+        self.calls: list[object] = []
+        self._failure = failure
+
+    def note(self, changes: ChangeSet) -> None:
+        self.calls.append(changes)
+
+    async def run(self) -> None:
+        self.calls.append("run")
+
+    async def reconcile(self) -> int:
+        self.calls.append("reconcile")
+        if self._failure:
+            raise self._failure
+        return 0
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+class TranslatingBackend(RecordingBackend):
+    """As one that translates addresses."""
+
+    def __init__(self, reconciler: NotedConntrack, failures: Iterable[Exception] = ()) -> None:
+        super().__init__(failures)
+        self._reconciler = reconciler
+
+    def conntrack(self) -> ConntrackReconciler:
+        return self._reconciler
+
+
+async def test_connection_tracking_is_told_of_what_was_applied() -> None:
+    """Not of what failed; and of a merged change set as it was applied at last."""
+    conntrack = NotedConntrack()
+    backend, feed = TranslatingBackend(conntrack, [OSError("busy")]), Feed(*steps(2), None)
+    await run_backend(backend, feed())
+    assert conntrack.calls == ["run", *backend.applied]
+
+
+@pytest.mark.parametrize("failure", [None, OSError("no"), ConntrackUnavailableError("no module")])
+async def test_once_is_one_pass_over_connection_tracking(
+    failure: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    conntrack = NotedConntrack(failure)
+    await run_backend(TranslatingBackend(conntrack), Feed(*steps(1))(), once=True)
+    assert conntrack.calls[1:] == ["reconcile", "close"]
+    assert len(caplog.records) == (failure is not None)

@@ -14,6 +14,8 @@ import click
 
 from kpng.model import ChangeSet
 
+from .conntrack import ConntrackReconciler
+
 
 class Backend(ABC):
     """Base class of all backends; ``kpng.backends`` entry points name subclasses.
@@ -39,6 +41,11 @@ class Backend(ABC):
 
     async def stop(self) -> None:  # noqa: B027 - optional to override
         """Release what `start` took. What was programmed stays: traffic goes on while kpng restarts."""
+
+    def conntrack(self) -> ConntrackReconciler | None:
+        """What removes stale UDP flows (the runtime runs it), for a backend that translates addresses with the
+        kernel's connection tracking. Asked after `start`."""
+        return None
 
     @classmethod
     async def cleanup(cls) -> str:

@@ -7,8 +7,10 @@ import logging
 import random
 from collections.abc import AsyncIterator
 
+from kpng.host.conntrack import ConntrackUnavailableError
 from kpng.model import ChangeSet, UserError
 
+from .conntrack import ConntrackReconciler
 from .contract import Backend
 
 log = logging.getLogger(__name__)
@@ -25,21 +27,40 @@ async def run_backend(backend: Backend, changes: AsyncIterator[ChangeSet], *, on
     """
     await backend.start()
     inbox = _Inbox()
-    reader = asyncio.create_task(inbox.fill(changes))
+    conntrack = backend.conntrack()
+    helpers = [asyncio.create_task(inbox.fill(changes))]
+    if conntrack and not once:
+        helpers.append(asyncio.create_task(conntrack.run()))
     try:
         while (change_set := await inbox.take()) is not None:
-            await _apply(backend, change_set, inbox)
+            applied = await _apply(backend, change_set, inbox)
+            if conntrack:
+                conntrack.note(applied)
             if once:
                 break
+        if conntrack and once:
+            await _reconcile_once(conntrack)
     finally:
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
         await backend.stop()
 
 
-async def _apply(backend: Backend, change_set: ChangeSet, inbox: _Inbox) -> None:
-    """Apply until it succeeds. New changes are merged in, but do not shorten the wait: a kernel that fails
-    is not asked more often because the cluster is busy. One fault is logged once, not at each attempt."""
+async def _reconcile_once(conntrack: ConntrackReconciler) -> None:
+    """What does not work is told, and no reason to fail: the services have been programmed."""
+    try:
+        await conntrack.reconcile()
+    except (OSError, ConntrackUnavailableError) as error:
+        log.warning("stale UDP flows are not removed: %s", error)
+    finally:
+        conntrack.close()
+
+
+async def _apply(backend: Backend, change_set: ChangeSet, inbox: _Inbox) -> ChangeSet:
+    """Apply until it succeeds; returns what was applied. New changes are merged in, but do not shorten the wait: a
+    kernel that fails is not asked more often because the cluster is busy. One fault is logged once, not at each
+    attempt."""
     fault, attempt = "", 0
     while True:
         try:
@@ -56,7 +77,7 @@ async def _apply(backend: Backend, change_set: ChangeSet, inbox: _Inbox) -> None
         else:
             if attempt:
                 log.info("backend recovered after %d failed attempts", attempt)
-            return
+            return change_set
         await asyncio.sleep(delay)
         change_set = inbox.merge_into(change_set)
 
