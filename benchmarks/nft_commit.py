@@ -163,8 +163,10 @@ async def _measure_restart(state: State) -> Figures:
     seconds = time.perf_counter() - start
     written = backend._connection.generation() - before
     start = time.perf_counter()
-    assert backend._verification is not None
-    await backend._verification
+    assert backend._guard is not None
+    assert backend._guarding is not None
+    backend._guarding.cancel()
+    await backend._guard.check()
     figures = {
         "restart_seconds": seconds,
         "restart_writes": float(written),

@@ -23,6 +23,7 @@ from kpng.model import (
     Endpoint,
     EndpointPort,
     IPSet,
+    LocalNode,
     LocalService,
     PortMapping,
     Protocol,
@@ -177,15 +178,15 @@ class Programmed:
         await backend.start()
         return backend
 
-    def set(self, *services: LocalService) -> None:
-        """Make these the whole state, by a change set."""
+    def set(self, *services: LocalService, node: LocalNode | None = None) -> None:
+        """Make these the whole state, by a change set; the node stays as it is where none is given."""
         wanted = {local.service.key: local for local in services}
         changes = {
             key: ServiceChange(self.state.get(key), wanted.get(key))
             for key in {*self.state, *wanted}
             if self.state.get(key) is not wanted.get(key)
         }
-        self.apply(ChangeSet(changes, full=self._first))
+        self.apply(ChangeSet(changes, full=self._first, node=node))
         self.state = wanted
         self._first = False
 
@@ -317,10 +318,12 @@ def node_runner() -> Iterator[Runner]:
 def make_service(name: str = "web", *, pods: Any = (1, 2, 3), **fields: Any) -> LocalService:
     """A service at 10.96.0.7:80 and fd00:96::7, to pods by number on port 8080.
 
-    ``local``: pods on this node. ``internal``, ``external``: pods in that scope (default: all).
+    ``local``: pods on this node. ``internal``, ``external``: pods in that scope (default: all); ``short``: those
+    that external traffic from inside the cluster may use (default: none).
     """
     local = set(fields.pop("local", ()))
     internal, external = set(fields.pop("internal", pods)), set(fields.pop("external", pods))
+    short = set(fields.pop("short", ()))
     available = fields.pop("available", 3 if pods else 0)
     vip = fields.pop("vip", 7)
     mapping = {"port": 80, "available": available, "node_port": fields.pop("node_port", 0)}
@@ -338,7 +341,7 @@ def make_service(name: str = "web", *, pods: Any = (1, 2, 3), **fields: Any) -> 
             addresses=IPSet((f"10.1.0.{number}",), (f"fd00:1::{number}",)),
             ports=(EndpointPort(mapping["name"], target, mapping["protocol"]),),
             local=number in local,
-            scopes=Scopes(number in internal, number in external),
+            scopes=Scopes(number in internal, number in external, number in short),
         )
         for number in pods
     }

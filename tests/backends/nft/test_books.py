@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kpng.backends.nft.books import MOST_SPARE_CLASSES, Books, Draft
-from kpng.backends.nft.layout import Layout, Options
+from kpng.backends.nft.layout import Layout
+from kpng.backends.nft.options import Options
 from kpng.model import (
     FAMILIES,
     Endpoint,

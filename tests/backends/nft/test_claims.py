@@ -11,7 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from kpng.backends.nft.books import Books
 from kpng.backends.nft.fields import pack_address
 from kpng.backends.nft.frontends import Claims, ClaimsDraft, Rank, frontends, owned
-from kpng.backends.nft.layout import Layout, Options
+from kpng.backends.nft.layout import Layout
+from kpng.backends.nft.options import Options
 from kpng.model import (
     FAMILIES,
     Endpoint,

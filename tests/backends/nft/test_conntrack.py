@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 
+from kpng.backends import run_backend
 from kpng.backends.conntrack import ConntrackReconciler
+from kpng.backends.nft import NftBackend
 from kpng.host.conntrack import Conntrack, Flow, Query, socket_address
 from kpng.model import ChangeSet, IPSet, LocalService, Protocol, ServiceChange
 
@@ -363,3 +365,23 @@ def test_it_reconciles_while_packets_flow(node: Node, rig: Any, clients: Any, ud
     node.set(udp(pods=(2,)))
     rig.runner.run(apply_and_wait())
     assert client.ask()[0] == PODS[4][1]
+
+
+def test_the_runtime_drives_it(rig: Any, node: Node, clients: Any, udp: Any) -> None:
+    """All parts together, as a process has them: the client's socket goes on, its packets go elsewhere."""
+    first, second = udp(pods=(1,)), udp(pods=(2,))
+    key = first.service.key
+    client = clients(VIP[4], 80)
+    seen = []
+
+    async def changes() -> AsyncIterator[ChangeSet]:
+        yield ChangeSet({key: ServiceChange(None, first)}, full=True)
+        await asyncio.sleep(0.5)
+        seen.append(await asyncio.to_thread(client.ask))
+        yield ChangeSet({key: ServiceChange(first, second)})
+        await asyncio.sleep(1)
+        seen.append(await asyncio.to_thread(client.ask))
+
+    node.programmed.stop()
+    rig.runner.run(run_backend(NftBackend(), changes()))
+    assert seen == [(PODS[4][0], 8080), (PODS[4][1], 8080)]

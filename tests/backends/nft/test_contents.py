@@ -14,7 +14,8 @@ from kpng.backends.nft import contents as contents_module
 from kpng.backends.nft.contents import contents, endpoint_numbers, service_number
 from kpng.backends.nft.fields import show
 from kpng.backends.nft.frontends import frontends
-from kpng.backends.nft.layout import MOST_STICKY_ENDPOINTS, Layout, Options, class_name, service_class
+from kpng.backends.nft.layout import MOST_STICKY_ENDPOINTS, Layout, class_name, service_class
+from kpng.backends.nft.options import Options
 from kpng.model import Endpoint, EndpointPort, Family, IPSet, LocalService, PortMapping, Service
 
 Make = Callable[..., LocalService]

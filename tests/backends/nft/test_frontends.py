@@ -8,7 +8,8 @@ import pytest
 
 from kpng.backends.nft.fields import show
 from kpng.backends.nft.frontends import Claims, ClaimsDraft, Rank, frontends, owned
-from kpng.backends.nft.layout import Layout, Options
+from kpng.backends.nft.layout import Layout
+from kpng.backends.nft.options import Options
 from kpng.model import FAMILIES, IPSet, PortMapping, Protocol, Service, ServiceKey
 
 LAYOUTS = {family: Layout(family, Options()) for family in FAMILIES}

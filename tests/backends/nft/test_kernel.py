@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kpng.backends.nft.books import Books
-from kpng.backends.nft.layout import Layout, Options
+from kpng.backends.nft.layout import Layout
+from kpng.backends.nft.options import Options
 from kpng.backends.nft.statements import nft_family
 from kpng.backends.nft.verify import differences
 from kpng.host.nftables import Nftables

@@ -13,7 +13,8 @@ from kpng.backends.nft import fields, fingerprint
 from kpng.backends.nft.books import Books, Draft
 from kpng.backends.nft.encode import change_messages, same_set, skeleton_hash, table_messages, teardown_messages
 from kpng.backends.nft.fields import DPORT, L4PROTO, MARK, Field, Key
-from kpng.backends.nft.layout import Layout, Options
+from kpng.backends.nft.layout import Layout
+from kpng.backends.nft.options import Options
 from kpng.host.netlink import HEADER
 from kpng.host.nftables import Family as NftFamily
 from kpng.host.nftables import Kind, TableFlag

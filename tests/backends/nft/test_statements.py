@@ -20,7 +20,8 @@ from kpng.backends.nft.fields import (
     registers,
     source,
 )
-from kpng.backends.nft.layout import KINDS, Layout, Options, service_class
+from kpng.backends.nft.layout import KINDS, Layout, service_class
+from kpng.backends.nft.options import Options
 from kpng.backends.nft.ruleset import Chain, Rule
 from kpng.host.netlink import attribute_map
 from kpng.model import FAMILIES, Family
@@ -35,8 +36,8 @@ TEXTS = [
     (s.DestinationIsLocal(), "fib daddr type local"),
     (s.NotLoopback(V4), "ip daddr != 127.0.0.0/8"),
     (s.NotLoopback(V6), "ip6 daddr != ::1"),
-    (s.SourceOutside("10.0.0.0/8"), "ip saddr != 10.0.0.0/8"),
-    (s.SourceOutside("fd00::/8"), "ip6 saddr != fd00::/8"),
+    (s.SourceIn("10.0.0.0/8", inverted=True), "ip saddr != 10.0.0.0/8"),
+    (s.SourceIn("fd00::/8", inverted=True), "ip6 saddr != fd00::/8"),
     (s.InSet((destination(V4), DPORT), "x"), "ip daddr . th dport @x"),
     (s.Jump("there"), "jump there"),
     (s.Drop(), "drop"),

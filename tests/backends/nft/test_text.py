@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from kpng.backends.nft import NftBackend
-from kpng.model import ChangeSet, IPSet, LocalService, ServiceChange, ServiceKey, UserError
+from kpng.model import ChangeSet, IPSet, LocalNode, LocalService, ServiceChange, ServiceKey, UserError
 
 GOLDEN = Path(__file__).parent / "golden"
 Make = Callable[..., LocalService]
@@ -21,15 +21,18 @@ OUTSIDE = IPSet(("203.0.113.7",), ("2001:db8:99::7",))
 
 
 def states(make: Make) -> dict[str, list[LocalService]]:
+    """Services by the name of the golden file."""
     return {
         "empty": [],
         "cluster-ip": [make(pods=(1, 2))],
         "node-port": [make(pods=(1, 2), node_port=30080, local=(1,), external_ips=OUTSIDE)],
         "local-policy": [
-            make(pods=(1,), internal=(), external=(1,), node_port=30080, external_traffic_local=True),
+            make(pods=(1, 2), external=(1,), short=(1, 2), node_port=30080, external_traffic_local=True),
             make("nobody", vip=8, pods=(), load_balancer_ips=OUTSIDE),
         ],
         "affinity": [make(pods=(1, 2), session_affinity_seconds=10800)],
+        "node": [make(pods=(1,), node_port=30080, load_balancer_ips=OUTSIDE, source_ranges=RANGES)],
+        "interface": [make(pods=(1,))],
     }
 
 
@@ -37,18 +40,28 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cluster-ip": {"cluster_cidr": ("10.1.0.0/16,fd00:1::/64",)},
     "node-port": {"hook_priority": -5},
     "affinity": {"masquerade_all": True},
+    "node": {"detect_local_mode": "NodeCIDR", "nodeport_addresses": ("primary",)},
+    "interface": {"detect_local_mode": "InterfaceNamePrefix", "pod_interface_name_prefix": "veth"},
 }
-NAMES = ["empty", "cluster-ip", "node-port", "local-policy", "affinity"]
+NAMES = ["empty", "cluster-ip", "node-port", "local-policy", "affinity", "node", "interface"]
+RANGES = ("192.0.2.0/24", "198.51.100.7/32", "2001:db8:2::/64")
+NODE = LocalNode(
+    name="n",
+    addresses=IPSet(("192.0.2.1",), ("2001:db8:2::1",)),
+    pod_cidrs=("10.1.0.0/24", "fd00:1::/64"),
+    service_cidrs=("10.96.0.0/16", "10.97.0.0/16", "fd00:96::/112"),
+)
 
 
-def full(services: list[LocalService]) -> ChangeSet:
-    return ChangeSet({local.service.key: ServiceChange(None, local) for local in services}, full=True)
+def full(services: list[LocalService], node: LocalNode | None = None) -> ChangeSet:
+    changes = {local.service.key: ServiceChange(None, local) for local in services}
+    return ChangeSet(changes, full=True, node=node)
 
 
 async def printed(name: str, make: Make, capsys: pytest.CaptureFixture[str]) -> str:
     backend = NftBackend(dry_run=True, **OPTIONS.get(name, {}))
     await backend.start()
-    await backend.apply(full(states(make)[name]))
+    await backend.apply(full(states(make)[name], NODE if name == "node" else None))
     await backend.stop()
     return capsys.readouterr().out
 
@@ -89,7 +102,7 @@ def test_nft_accepts_what_is_printed(name: str, node_runner: Any) -> None:
 
 
 @pytest.mark.netns
-@pytest.mark.parametrize("name", ["empty", "cluster-ip", "node-port", "local-policy"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "affinity"])
 def test_the_kernel_lists_what_is_printed(name: str, make: Make, rig: Any) -> None:
     """What is programmed over netlink is what the text loads: nft lists both alike.
 
@@ -97,7 +110,7 @@ def test_the_kernel_lists_what_is_printed(name: str, make: Make, rig: Any) -> No
     the netlink form (and shows as `meta mark set meta mark`); and what nft calls the flags of the table.
     """
     backend = rig.start(**OPTIONS.get(name, {}))
-    backend.set(*states(make)[name])
+    backend.set(*states(make)[name], node=NODE if name == "node" else None)
     programmed = rig.nft("list", "ruleset").replace(" meta mark set meta mark meta mark vmap", " meta mark vmap")
     rig.reset()
     rig.nft("-f", "-", stdin=(GOLDEN / f"{name}.nft").read_text())
@@ -209,8 +222,12 @@ def test_bad_cluster_cidr(given: str, message: str) -> None:
 def test_help_teaches() -> None:
     assert "kpng local to-nft --cluster-cidr" in NftBackend.help
     assert {option.name for option in NftBackend.options} == {
+        "detect_local_mode",
         "cluster_cidr",
+        "pod_bridge_interface",
+        "pod_interface_name_prefix",
         "masquerade_all",
+        "nodeport_addresses",
         "hook_priority",
         "dry_run",
     }
@@ -219,5 +236,6 @@ def test_help_teaches() -> None:
 async def test_problems_are_named(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     backend = NftBackend(dry_run=True)
     await backend.apply(full([make("a"), make("b")]))
-    assert "Service demo/b: port 80: 10.96.0.7 . tcp . 80" in caplog.text
+    lost = "Service demo/b: port 80: cluster IP 10.96.0.7:80/TCP already belongs to service demo/a"
+    assert lost in caplog.text
     assert "Service demo/a" not in caplog.text.replace("service demo/a", "")

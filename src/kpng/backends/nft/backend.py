@@ -6,28 +6,22 @@ import asyncio
 import errno
 import logging
 import sys
-from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import click
 
+from kpng.backends.conntrack import ConntrackReconciler
 from kpng.backends.contract import Backend
 from kpng.host.nftables import Nftables, TransactionError
-from kpng.model import (
-    FAMILIES,
-    ChangeSet,
-    InvalidObjectError,
-    Problem,
-    ProblemLog,
-    UserError,
-    family_of,
-    parse_cidr,
-)
+from kpng.model import FAMILIES, ChangeSet, LocalNode, Problem, ProblemLog, UserError
 
 from .books import Books, Draft, Lost
 from .guard import Guard
 from .kernel import Kernel, Services, remove_tables
-from .layout import Layout, Options
+from .layout import Layout
+from .node import node_problems
+from .options import click_options, parse_options
 from .text import HEADER, change_text, table_text
 
 log = logging.getLogger(__name__)
@@ -53,43 +47,11 @@ class NftBackend(Backend):
     """Forwards services with nftables."""
 
     help: ClassVar[str] = HELP
-    options: ClassVar[tuple[click.Option, ...]] = (
-        click.Option(
-            ["--cluster-cidr", "cluster_cidr"],
-            multiple=True,
-            metavar="CIDR[,CIDR]",
-            help="The pods' addresses, one CIDR of each family. Connections to cluster IPs from elsewhere are "
-            "masqueraded. Without it, none are.",
-        ),
-        click.Option(
-            ["--masquerade-all", "masquerade_all"],
-            is_flag=True,
-            help="Masquerade all connections to cluster IPs.",
-        ),
-        click.Option(
-            ["--hook-priority", "hook_priority"],
-            type=click.IntRange(-99, 199),
-            default=0,
-            show_default=True,
-            help="Added to the priorities of all hooks (dstnat, srcnat, filter): below 0 comes before "
-            "others' rules, above 0 after them.",
-        ),
-        click.Option(
-            ["--dry-run", "dry_run"],
-            is_flag=True,
-            help="Print the ruleset and each change to it as nft text, and touch nothing. Needs no root.",
-        ),
-    )
+    options: ClassVar[tuple[click.Option, ...]] = click_options()
 
-    def __init__(
-        self,
-        *,
-        cluster_cidr: Sequence[str] = (),
-        masquerade_all: bool = False,
-        hook_priority: int = 0,
-        dry_run: bool = False,
-    ) -> None:
-        options = Options(_cluster_cidrs(cluster_cidr), masquerade_all, hook_priority)
+    def __init__(self, *, dry_run: bool = False, **chosen: Any) -> None:
+        """``chosen``: the values of `options`, see `parse_options`."""
+        self._options = options = parse_options(**chosen)
         self._layouts = {family: Layout(family, options) for family in FAMILIES}
         self._dry_run = dry_run
         self._books: Books | None = None
@@ -99,6 +61,7 @@ class NftBackend(Backend):
         self._guard: Guard | None = None
         self._guarding: asyncio.Task[None] | None = None
         self.problems = ProblemLog()
+        self._has_reported = False
 
     async def start(self) -> None:
         if self._dry_run:
@@ -109,15 +72,17 @@ class NftBackend(Backend):
     async def apply(self, changes: ChangeSet) -> None:
         services = {key: change.new for key, change in changes.changes.items()}
         if self._dry_run:
-            self._report(self._print(services, full=changes.full))
+            self._report(self._print(services, changes.node, full=changes.full))
             return
         assert self._kernel is not None, "apply before start"
         assert self._connection is not None
         async with self._turn:
             if self._kernel.known and not changes.full and _is_small(services):
-                draft, adopted = self._kernel.apply(services, full=False)
+                draft, adopted = self._kernel.apply(services, full=False, node=changes.node)
             else:
-                draft, adopted = await asyncio.to_thread(self._kernel.apply, services, full=changes.full)
+                draft, adopted = await asyncio.to_thread(
+                    self._kernel.apply, services, full=changes.full, node=changes.node
+                )
         self._report(draft)
         if adopted:
             log.info("the tables already hold what they should; nothing written")
@@ -133,6 +98,9 @@ class NftBackend(Backend):
             self._connection.close()
             self._connection = None
 
+    def conntrack(self) -> ConntrackReconciler | None:
+        return None if self._dry_run else ConntrackReconciler()
+
     @classmethod
     async def cleanup(cls) -> str:
         connection = connect()
@@ -146,17 +114,17 @@ class NftBackend(Backend):
             connection.close()
         return f"removed table {' and table '.join(removed)}" if removed else "no table of kpng is there"
 
-    def _print(self, services: Services, *, full: bool) -> Draft:
+    def _print(self, services: Services, node: LocalNode | None, *, full: bool) -> Draft:
         """Print the whole ruleset first, then what changes."""
         books = self._books
         if books is None:
             books = self._books = Books(self._layouts)
-            draft = books.draft(services, fresh=True)
+            draft = books.draft(services, node=node, fresh=True)
             tables = (table_text(self._layouts[f], table.change) for f, table in draft.tables.items())
             sys.stdout.write(HEADER + "\n".join(tables))
         else:
             wanted = {**dict.fromkeys(books.services), **services} if full else services
-            draft = books.draft(wanted)
+            draft = books.draft(wanted, node=node)
             for family, table in draft.tables.items():
                 sys.stdout.write(change_text(self._layouts[family], table.change))
         sys.stdout.flush()
@@ -164,6 +132,10 @@ class NftBackend(Backend):
         return draft
 
     def _report(self, draft: Draft) -> None:
+        if draft.node is not None or not self._has_reported:
+            self._has_reported = True
+            missing = (Problem("to-nft", *each) for each in node_problems(draft.node, self._options))
+            self.problems.report("to-nft", missing)
         for key, lost in draft.lost.items():
             self.problems.report(f"Service {key}", self._problems(f"Service {key}", lost))
 
@@ -183,16 +155,6 @@ def connect() -> Nftables:
             raise UserError("to-nft needs root (CAP_NET_ADMIN); --dry-run does not") from error
         raise UserError(f"this kernel offers no nf_tables: {error.strerror}") from error
     return connection
-
-
-def _cluster_cidrs(given: Sequence[str]) -> tuple[str, ...]:
-    try:
-        parsed = [parse_cidr(cidr) for text in given for cidr in text.split(",")]
-    except InvalidObjectError as error:
-        raise UserError(f"--cluster-cidr: {error.message}") from error
-    if len({family_of(cidr) for cidr in parsed}) != len(parsed):
-        raise UserError("--cluster-cidr: at most one CIDR of each family")
-    return tuple(parsed)
 
 
 def _is_small(services: Services) -> bool:

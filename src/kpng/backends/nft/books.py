@@ -13,13 +13,15 @@ from typing import TypeVar
 
 from msgspec import Struct, field
 
-from kpng.model import FAMILIES, Family, LocalService, ServiceKey
+from kpng.model import FAMILIES, Family, IPSet, LocalNode, LocalService, ServiceKey
 
 from . import fingerprint
 from .contents import SHARED_SETS, contents, mark
 from .encode import skeleton_hash
 from .frontends import Claimants, Claims, ClaimsDraft, Frontend, owned
-from .layout import KINDS, Layout, Options, class_name
+from .layout import KINDS, Layout, class_name
+from .node import node_contents
+from .options import Options
 from .ruleset import Elements, TableChange
 
 MOST_SPARE_CLASSES = 32
@@ -31,6 +33,7 @@ Class = tuple[str, int]
 """Kind of frontend and number of a class."""
 Lost = list[tuple[Frontend, str]]
 
+_NO_ADDRESSES = IPSet()
 _CLASSES_BY_SET = {f"{kind}services": kind for kind in KINDS}
 
 
@@ -59,9 +62,11 @@ class TableDraft(Struct):
 
 
 class Draft(Struct):
-    """A change to everything. ``lost`` has an entry for each service that was looked at."""
+    """A change to everything. ``node`` is None where it stays as it is; ``lost`` has an entry for each service that
+    was looked at."""
 
     services: Mapping[ServiceKey, LocalService | None]
+    node: LocalNode | None
     claims: Mapping[bytes, Claimants]
     tables: dict[Family, TableDraft]
     lost: dict[ServiceKey, Lost]
@@ -71,39 +76,69 @@ class Draft(Struct):
 
 
 class Books:
-    """What is programmed: services, who owns which frontend, and counts of what is shared."""
+    """What is programmed: services, the Node, who owns which frontend, and counts of what is shared."""
 
     def __init__(self, layouts: Mapping[Family, Layout]) -> None:
         self.services: dict[ServiceKey, LocalService] = {}
+        self.node: LocalNode | None = None
         self.claims = Claims()
         self.tables = {f: TableBooks(layouts[f], skeleton_hash(layouts[f])) for f in FAMILIES}
-        self._options: Options = layouts[FAMILIES[0]].options
+        self.options: Options = layouts[FAMILIES[0]].options
+        self._guarded: set[ServiceKey] = set()
+        """Services with source ranges, for which the Node's addresses matter."""
 
-    def draft(self, services: Mapping[ServiceKey, LocalService | None], *, fresh: bool = False) -> Draft:
-        """What it takes to change these services (None: it goes). ``fresh``: no fingerprint is there yet."""
+    def draft(
+        self,
+        services: Mapping[ServiceKey, LocalService | None],
+        *,
+        node: LocalNode | None = None,
+        fresh: bool = False,
+    ) -> Draft:
+        """What it takes to change these services (None: it goes) and the node (None: it stays).
+
+        ``fresh``: nothing is there yet, neither what the node needs nor a fingerprint.
+        """
         claims = ClaimsDraft(self.claims)
         for key, new in services.items():
             old = self.services.get(key)
             claims.replace(key, old.service if old else None, new.service if new else None)
         tables = {family: _DraftTable(books) for family, books in self.tables.items()}
+        if fresh or node is not None:
+            self._replace_node(tables, node, fresh=fresh)
         lost: dict[ServiceKey, Lost] = {}
-        for key in [*services, *sorted(set(claims.moved()) - services.keys())]:
+        now = node or self.node
+        for key in self._affected(services, claims, now):
             old = self.services.get(key)
             new = services.get(key, old)
-            before, _ = self._contents(old, self.claims)
-            after, lost[key] = self._contents(new, claims)
+            before, _ = self._contents(old, self.claims, self.node)
+            after, lost[key] = self._contents(new, claims, now)
             for family in before.keys() | after.keys():
                 tables[family].replace(before.get(family, {}), after.get(family, {}))
         finished = {family: table.finish(fresh=fresh) for family, table in tables.items()}
-        return Draft(services, claims.changed, finished, lost)
+        return Draft(services, node, claims.changed, finished, lost)
+
+    def _replace_node(self, tables: Mapping[Family, _DraftTable], node: LocalNode | None, *, fresh: bool) -> None:
+        before = {} if fresh else node_contents(self.node, self.options)
+        after = node_contents(node or self.node, self.options)
+        for family, table in tables.items():
+            table.replace(before.get(family, {}), after[family])
+
+    def _affected(
+        self, services: Iterable[ServiceKey], claims: ClaimsDraft, node: LocalNode | None
+    ) -> Iterable[ServiceKey]:
+        """The services that change and those that change with them."""
+        others = set(claims.moved())
+        if _addresses(node) != _addresses(self.node):
+            others |= self._guarded
+        return [*services, *sorted(others.difference(services))] if others else services
 
     def _contents(
-        self, local: LocalService | None, claims: Claims | ClaimsDraft
+        self, local: LocalService | None, claims: Claims | ClaimsDraft, node: LocalNode | None
     ) -> tuple[dict[Family, Elements], Lost]:
         if local is None:
             return {}, []
         mine, lost = owned(local.service, claims)
-        return contents(local, mine, self._options), lost
+        return contents(local, mine, self.options, _addresses(node)), lost
 
     def take(self, draft: Draft) -> None:
         """The draft has become real."""
@@ -112,6 +147,11 @@ class Books:
                 self.services.pop(key, None)
             else:
                 self.services[key] = new
+            if new is not None and new.service.source_ranges:
+                self._guarded.add(key)
+            else:
+                self._guarded.discard(key)
+        self.node = draft.node or self.node
         self.claims.update(draft.claims)
         for family, table in draft.tables.items():
             books = self.tables[family]
@@ -134,6 +174,10 @@ class Books:
             if claimants:
                 return claimants[0][1]
         return None
+
+
+def _addresses(node: LocalNode | None) -> IPSet:
+    return node.addresses if node else _NO_ADDRESSES
 
 
 def _count(counter: Counter[T], delta: Mapping[T, int]) -> None:

@@ -6,22 +6,30 @@ import struct
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
-from kpng.model import Family, LocalService, PortMapping, Service
+from kpng.model import Family, IPSet, LocalService, PortMapping, Service
 
 from .fields import pack_address
-from .frontends import Frontend
+from .frontends import Frontend, Rank
+from .intervals import contains, interval_keys, intervals
 from .layout import (
     CLUSTER_IPS,
+    GUARDED,
     HAIRPIN,
+    INSIDE,
     KINDS,
     LONGEST_AFFINITY_SECONDS,
     MOST_STICKY_ENDPOINTS,
-    Options,
+    NODE_PORT,
+    SOURCE_RANGES,
+    VIP,
     service_class,
 )
+from .options import Options, of_family
 from .ruleset import Elements
 
+_UNKNOWN = IPSet()
 _MARK = struct.Struct("=I")
 _PORT = struct.Struct(">H2x")
 NAMES = {
@@ -48,25 +56,63 @@ def mark(number: int) -> bytes:
     return _MARK.pack(number)
 
 
-def contents(local: LocalService, owned: Iterable[Frontend], options: Options) -> dict[Family, Elements]:
-    """What a service needs for the frontends it owns, by family."""
+def contents(
+    local: LocalService, owned: Iterable[Frontend], options: Options, node_addresses: IPSet = _UNKNOWN
+) -> dict[Family, Elements]:
+    """What a service needs for the frontends it owns, by family. ``node_addresses``: the Node's, where known."""
+    service = local.service
     found: dict[Family, Elements] = {}
-    choices: dict[tuple[Family, int, bool], list[bytes]] = {}
+    choices: dict[tuple[Family, int, str], list[bytes]] = {}
     for frontend in owned:
         family, mapping = frontend.family, frontend.mapping
         table = found.get(family) or found.setdefault(family, _shared(local, family))
-        place = (family, id(mapping), frontend.external)
-        endpoints = choices.get(place)
-        if endpoints is None:
-            endpoints = choices[place] = _endpoints(local, family, mapping, external=frontend.external)
-        if endpoints:
-            _forward(table, local.service, frontend, endpoints)
-            if _masquerades(local.service, frontend, options):
-                _add(table, frontend.kind, "masqueraded", frontend.key)
-        else:
-            name = "dropped" if mapping.available & family.bit else "rejected"
-            _add(table, frontend.kind, name, frontend.key)
+        for way in _ways(service, frontend):
+            place = (family, id(mapping), way.scope)
+            endpoints = choices.get(place)
+            if endpoints is None:
+                endpoints = choices[place] = _endpoints(local, family, mapping, way.scope)
+            if endpoints:
+                _forward(table, service, frontend, way, endpoints)
+                if way.masquerades or (options.masquerade_all and not frontend.external):
+                    _add(table, way.kind, "masqueraded", frontend.key)
+            elif way.is_all:
+                name = "dropped" if mapping.available & family.bit else "rejected"
+                _add(table, way.kind, name, frontend.key)
+        if service.source_ranges and frontend.rank is Rank.LOAD_BALANCER:
+            _guard(table, service, frontend, node_addresses)
     return found
+
+
+class _Way(NamedTuple):
+    """A way to a service's endpoints: in the maps of this kind, to endpoints in this scope.
+
+    ``local``: the traffic policy is Local. ``masquerades``: external traffic leaves by this node, so answers must
+    come back to it; with the Local policy the endpoint is here and sees the client's address. ``is_all``: not only
+    for what begins inside the cluster.
+    """
+
+    kind: str
+    scope: str
+    local: bool
+    masquerades: bool
+    is_all: bool = True
+
+
+_WAYS = {
+    (kind, local): [
+        _Way(kind, "external", local, not local),
+        *([_Way(INSIDE[kind], "short_circuit", False, True, is_all=False)] if local else []),
+    ]
+    for kind in (VIP, NODE_PORT)
+    for local in (False, True)
+}
+_INTERNAL_WAYS = {local: [_Way(VIP, "internal", local, False)] for local in (False, True)}
+
+
+def _ways(service: Service, frontend: Frontend) -> list[_Way]:
+    if frontend.external:
+        return _WAYS[frontend.kind, service.external_traffic_local]
+    return _INTERNAL_WAYS[service.internal_traffic_local]
 
 
 def _add(table: Elements, kind: str, name: str, key: bytes, data: bytes = b"") -> None:
@@ -82,31 +128,42 @@ def _shared(local: LocalService, family: Family) -> Elements:
     return elements
 
 
-def _endpoints(local: LocalService, family: Family, mapping: PortMapping, *, external: bool) -> list[bytes]:
+def _endpoints(local: LocalService, family: Family, mapping: PortMapping, scope: str) -> list[bytes]:
     """Address and port of each endpoint that may be used, in a fixed order, without duplicates."""
     return sorted(
         {
             pack_address(address) + _PORT.pack(port)
             for endpoint in local.endpoints.values()
-            if (endpoint.scopes.external if external else endpoint.scopes.internal)
-            and (port := endpoint.port_for(mapping))
+            if getattr(endpoint.scopes, scope) and (port := endpoint.port_for(mapping))
             for address in endpoint.addresses.family(family)
         }
     )
 
 
-def _masquerades(service: Service, frontend: Frontend, options: Options) -> bool:
-    """External traffic leaves by this node, so answers must come back to it; with the Local policy the endpoint
-    is here and sees the client's address. Cluster IPs by flag (the CIDR is a rule, see layout)."""
-    return not service.external_traffic_local if frontend.external else options.masquerade_all
+def _guard(table: Elements, service: Service, frontend: Frontend, node_addresses: IPSet) -> None:
+    """Source ranges of one family alone close the other's addresses: who restricts access means all of it.
+
+    A node that is allowed may have the service's own address on an interface, and then sends from that.
+    """
+    family = frontend.family
+    ranges = tuple(of_family(service.source_ranges, family))
+    if any(cidr.endswith("/0") for cidr in ranges):
+        return
+    allowed = intervals(ranges, family)
+    if any(contains(allowed, address) for address in node_addresses.family(family)):
+        allowed = intervals((*ranges, *service.load_balancer_ips.family(family)), family)
+    table.setdefault(GUARDED, {})[frontend.key] = b""
+    if allowed:
+        table.setdefault(SOURCE_RANGES, {}).update(interval_keys(allowed, frontend.key))
 
 
-def _forward(table: Elements, service: Service, frontend: Frontend, endpoints: list[bytes]) -> None:
+def _forward(table: Elements, service: Service, frontend: Frontend, way: _Way, endpoints: list[bytes]) -> None:
     seconds = min(service.session_affinity_seconds, LONGEST_AFFINITY_SECONDS)
     if seconds and len(endpoints) <= MOST_STICKY_ENDPOINTS:  # a class has no room for more; then no affinity
-        _forward_sticky(table, service, frontend, endpoints, seconds)
+        number = service_number(service, frontend.mapping, local=way.local)
+        _forward_sticky(table, way.kind, frontend.key, number, endpoints, seconds)
         return
-    kind, key = frontend.kind, frontend.key
+    kind, key = way.kind, frontend.key
     _add(table, kind, "services", key, mark(service_class(len(endpoints))))
     slots = table.setdefault(NAMES[kind, "endpoints"], {})
     for index, endpoint in enumerate(endpoints):
@@ -114,13 +171,11 @@ def _forward(table: Elements, service: Service, frontend: Frontend, endpoints: l
 
 
 def _forward_sticky(
-    table: Elements, service: Service, frontend: Frontend, endpoints: list[bytes], seconds: int
+    table: Elements, kind: str, key: bytes, service: bytes, endpoints: list[bytes], seconds: int
 ) -> None:
     """Clients are remembered per service port and policy, so all its frontends of one policy share them."""
-    kind, key = frontend.kind, frontend.key
-    local = service.external_traffic_local if frontend.external else service.internal_traffic_local
     _add(table, kind, "services", key, mark(service_class(len(endpoints), seconds)))
-    _add(table, kind, "affinity_services", key, service_number(service, frontend.mapping, local=local))
+    _add(table, kind, "affinity_services", key, service)
     for index, (number, endpoint) in enumerate(zip(endpoint_numbers(endpoints), endpoints, strict=True)):
         _add(table, kind, "affinity_numbers", key + mark(index), number)
         _add(table, kind, "affinity_endpoints", key + number, endpoint)

@@ -10,6 +10,7 @@ from kpng.host.nftables import TableFlag, elements, messages, typeof
 from kpng.host.nftables.expressions import Verdict
 
 from .fields import datatype, registers
+from .intervals import halves
 from .layout import STATE, Layout
 from .ruleset import TABLE, Chain, Set, Table, TableChange
 from .statements import nft_family
@@ -34,8 +35,7 @@ def change_messages(layout: Layout, change: TableChange) -> Iterator[bytes]:
     family = nft_family(layout.family)
     yield from _state(family, change)
     for name, deleted in change.deleted.items():
-        encode_key = elements.key_encoder(_key_length(layout.sets[name]))
-        yield from messages.delete_elements(family, TABLE, name, map(encode_key, deleted))
+        yield from messages.delete_elements(family, TABLE, name, _encoded_keys(layout.sets[name], deleted))
     for name, key, chain in change.new_classes:
         yield _chain(family, chain)
         yield from _rules(family, chain)
@@ -149,4 +149,12 @@ def _encoded(found: Set, added: dict[bytes, bytes]) -> Iterator[bytes]:
     if found.data:
         pair = elements.pair_encoder(_key_length(found), _data_length(found))
         return (pair(key, data) for key, data in added.items())
-    return map(elements.key_encoder(_key_length(found)), added)
+    return _encoded_keys(found, added)
+
+
+def _encoded_keys(found: Set, keys: Iterable[bytes]) -> Iterator[bytes]:
+    if not found.interval:
+        return map(elements.key_encoder(_key_length(found)), keys)
+    if len(found.key) > 1:
+        return (elements.range_element(*halves(key)) for key in keys)
+    return (element for key in keys for element in elements.interval_elements(*halves(key)))

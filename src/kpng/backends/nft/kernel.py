@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from kpng.host.nftables import Kind, Nftables, TableFlag, TransactionError
 from kpng.host.nftables.messages import delete_table, new_table
-from kpng.model import FAMILIES, Family, LocalService, ServiceKey
+from kpng.model import FAMILIES, Family, LocalNode, LocalService, ServiceKey
 
 from .books import Books, Draft
 from .encode import change_messages, same_set, table_messages, teardown_messages
@@ -54,16 +54,17 @@ class Kernel:
         self._owning = False
         self.books = Books(layouts)
 
-    def apply(self, services: Services, *, full: bool) -> tuple[Draft, bool]:
-        """Program these services; with ``full`` nothing else is to be there. Raises `ProgrammingError`.
+    def apply(self, services: Services, *, full: bool, node: LocalNode | None = None) -> tuple[Draft, bool]:
+        """Program these services; with ``full`` nothing else is to be there; ``node`` None: it is as before.
+        Raises `ProgrammingError`.
 
         Gives the draft, and whether it was found to be there already (an adoption, which writes nothing).
         """
         if full:
             services = {**dict.fromkeys(self.books.services), **services}
         if not self.known:
-            return self._start_over(services)
-        draft = self.books.draft(services)
+            return self._start_over(services, node)
+        draft = self.books.draft(services, node=node)
         if draft:
             self._change(draft)
         self.books.take(draft)
@@ -108,10 +109,11 @@ class Kernel:
         """An adopted table belongs to nobody until it is claimed, which is a write and so waits for one."""
         return (new_table(nft_family(family), TABLE, self._flags) for family in FAMILIES)
 
-    def _start_over(self, services: Services) -> tuple[Draft, bool]:
+    def _start_over(self, services: Services, node: LocalNode | None) -> tuple[Draft, bool]:
         """Work out everything anew; leave it if it is there, else replace what is."""
         books = Books(self._layouts)
-        draft = books.draft({**self.books.services, **services}, fresh=True)
+        everything = {**self.books.services, **services}
+        draft = books.draft(everything, node=node or self.books.node, fresh=True)
         first, self._first = self._first, False  # adoption that fails is not tried again
         adopted = first and self._holds(draft)
         if not adopted:

@@ -2,20 +2,21 @@
 
 There are two kinds of frontend, which differ only by their key: virtual IPs (address, protocol, port) and node
 ports (protocol, port, at any address of this machine). Each kind has the same set of maps and class chains;
-those of node ports are called ``nodeport_...``.
+those of node ports are called ``nodeport_...``. Both are there a second time, as ``inside_...``, for frontends that
+have other endpoints for what begins inside the cluster (short-circuit, see `kpng.model.Scopes`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import Struct
-
 from kpng.host.nftables import Hook
 from kpng.model import Family
 
-from . import fields
+from . import detection, fields
 from .fields import DPORT, L4PROTO, MARK, ORIGINAL_DPORT, Key, random_index
+from .node import NODE_PORT_ADDRESSES, NOT_PODS, PODS, SERVICE_CIDRS
+from .options import DetectLocalMode, Options
 from .ruleset import Base, Chain, Rule, Set, Table
 from .statements import (
     AffinityMaps,
@@ -33,7 +34,7 @@ from .statements import (
     ProtocolIs,
     Reject,
     Remember,
-    SourceOutside,
+    SourceIsLocal,
     Statement,
     StateNew,
     StatusDnat,
@@ -45,9 +46,13 @@ CLIENTS = "affinity_clients"
 NODE_ADDRESSES = "node_addresses"
 CLUSTER_IPS = "cluster_ips"
 HAIRPIN = "hairpin"
+GUARDED = "guarded"
+SOURCE_RANGES = "source_ranges"
 VIP = ""
 NODE_PORT = "nodeport_"
-KINDS = (VIP, NODE_PORT)
+INSIDE = {VIP: "inside_", NODE_PORT: "inside_nodeport_"}
+"""The kinds for what begins inside the cluster."""
+KINDS = (VIP, NODE_PORT, *INSIDE.values())
 
 _CLIENTS_SIZE = 1 << 20
 _NODE_ADDRESSES_SIZE = 1 << 16
@@ -57,17 +62,6 @@ _COUNT_BITS = 14
 MOST_STICKY_ENDPOINTS = (1 << _COUNT_BITS) - 1
 LONGEST_AFFINITY_SECONDS = (1 << 17) - 1
 _STICKY = 1 << 31
-
-
-class Options(Struct, frozen=True):
-    """What the user chose. ``cluster_cidrs``: at most one of each family."""
-
-    cluster_cidrs: tuple[str, ...] = ()
-    masquerade_all: bool = False
-    hook_priority: int = 0
-
-    def cluster_cidr(self, family: Family) -> str:
-        return next((cidr for cidr in self.cluster_cidrs if (":" in cidr) == (family is Family.IPV6)), "")
 
 
 def service_class(count: int, affinity_seconds: int = 0) -> int:
@@ -94,14 +88,15 @@ class Layout:
         self.daddr = fields.destination(family)
         self.saddr = fields.source(family)
         self.endpoint: Key = (self.daddr, DPORT)
-        self.keys: dict[str, Key] = {VIP: (self.daddr, L4PROTO, DPORT), NODE_PORT: (L4PROTO, DPORT)}
+        keys: dict[str, Key] = {VIP: (self.daddr, L4PROTO, DPORT), NODE_PORT: (L4PROTO, DPORT)}
+        self.keys = {**keys, **{INSIDE[kind]: key for kind, key in keys.items()}}
         self.sets: dict[str, Set] = {found.name: found for found in self._sets()}
         self.table = Table(family, tuple(self.sets.values()), tuple(self._chains()))
 
     def class_chain(self, kind: str, number: int) -> Chain:
         """The chain that forwards connections to services of a class."""
         rules = self._sticky_rules(kind, number) if number >= _STICKY else (self._forward(kind, number),)
-        if kind == NODE_PORT:
+        if self.keys[kind] == self.keys[NODE_PORT]:
             note = Rule((Remember((self.daddr,), NODE_ADDRESSES),), "for masquerading, which comes after DNAT")
             rules = (note, *rules)
         return Chain(class_name(kind, number), rules)
@@ -148,13 +143,34 @@ class Layout:
                 timeout_seconds=_NODE_ADDRESS_SECONDS,
                 comment="addresses of this node at which node ports were used",
             ),
+            Set(GUARDED, self.keys[VIP], comment="not for everybody, see source_ranges"),
+            Set(
+                SOURCE_RANGES,
+                (*self.keys[VIP], self.saddr),
+                interval=True,
+                comment="load-balancer frontend, who may use it",
+            ),
+            Set(SERVICE_CIDRS, (self.daddr,), interval=True, comment="nothing but services is in these"),
+            *self._sets_of_node(),
         ]
         for kind in KINDS:
             sets += self._sets_of(kind)
         return sets
 
+    def _sets_of_node(self) -> Iterator[Set]:
+        """Sets that only some options need."""
+        if self.options.detect_local_mode is DetectLocalMode.NODE_CIDR:
+            yield Set(PODS, (self.saddr,), interval=True, comment="pod CIDRs of this node")
+            yield Set(NOT_PODS, (self.saddr,), interval=True, comment="all others, if these are known")
+        if self.options.restricts_node_ports(self.family):
+            yield Set(NODE_PORT_ADDRESSES, (self.daddr,), interval=True, comment="where node ports are offered")
+
     def _sets_of(self, kind: str) -> list[Set]:
         key, index = self.keys[kind], random_index()
+        unreachable = [
+            Set(f"{kind}rejected", key, comment="no endpoint anywhere"),
+            Set(f"{kind}dropped", key, comment="no endpoint on this node, and the traffic policy is Local"),
+        ]
         return [
             Set(f"{kind}services", key, (MARK,), comment="frontend: class (number of endpoints, affinity)"),
             Set(f"{kind}classes", (MARK,), verdicts=True),
@@ -162,28 +178,34 @@ class Layout:
             Set(f"{kind}affinity_services", key, (MARK,), comment="frontend: number of its service port"),
             Set(f"{kind}affinity_numbers", (*key, index), (MARK,), comment="number of an endpoint"),
             Set(f"{kind}affinity_endpoints", (*key, MARK), self.endpoint),
-            Set(f"{kind}rejected", key, comment="no endpoint anywhere"),
-            Set(f"{kind}dropped", key, comment="no endpoint on this node, and the traffic policy is Local"),
+            *([] if kind in INSIDE.values() else unreachable),
             Set(f"{kind}masqueraded", key),
         ]
 
     def _chains(self) -> list[Chain]:
+        of_node = Rule((SourceIsLocal(), Jump("services_inside")))
         return [
+            Chain("firewall", self._firewall_rules()),
+            Chain("services_inside", self._inside_rules()),
             Chain("services", self._service_rules()),
-            Chain("masquerading", self._masquerade_rules()),
+            Chain("masquerading_inside", self._masquerade_rules(*INSIDE.values())),
+            Chain("masquerading", self._masquerading_rules()),
             Chain("unreachable", self._unreachable_rules(VIP)),
             Chain("nodeport_unreachable", self._unreachable_rules(NODE_PORT)),
-            Chain("other_ports", (Rule((InSet((self.daddr,), CLUSTER_IPS), Reject(self.family))),)),
-            *self._nat("nat_prerouting", Hook.PREROUTING, -100, Jump("services")),
-            *self._nat("nat_output", Hook.OUTPUT, -100, Jump("services")),
-            *self._nat("nat_postrouting", Hook.POSTROUTING, 100, StatusDnat(), Jump("masquerading")),
+            Chain("other_ports", self._other_port_rules()),
+            # Before DNAT and after conntrack (-200).
+            self._filter("filter_prerouting", Hook.PREROUTING, "firewall", priority=-110),
+            self._filter("filter_output_early", Hook.OUTPUT, "firewall", priority=-110),
+            *self._nat("nat_prerouting", Hook.PREROUTING, -100, Rule((Jump("services"),))),
+            *self._nat("nat_output", Hook.OUTPUT, -100, of_node, Rule((Jump("services"),))),
+            *self._nat("nat_postrouting", Hook.POSTROUTING, 100, Rule((StatusDnat(), Jump("masquerading")))),
             self._filter("filter_input", Hook.INPUT, "nodeport_unreachable", "unreachable"),
             # After DNAT (-100): earlier, the node's own traffic to a cluster IP would be rejected.
             self._filter("filter_forward", Hook.FORWARD, "unreachable", "other_ports"),
             self._filter("filter_output", Hook.OUTPUT, "unreachable", "other_ports"),
         ]
 
-    def _nat(self, name: str, hook: Hook, priority: int, *statements: Statement) -> Iterator[Chain]:
+    def _nat(self, name: str, hook: Hook, priority: int, *rules: Rule) -> Iterator[Chain]:
         """A base chain twice, the second for packets that the first has nothing for.
 
         A packet that meets a commit between two lookups (a set's generation is read by each, a chain's rules
@@ -191,40 +213,74 @@ class Layout:
         connection would stay so for good. The second base chain sees the new alone.
         """
         priority += self.options.hook_priority
-        yield Chain(name, (Rule(statements),), Base("nat", hook, priority))
-        yield Chain(f"{name}_again", (Rule(statements),), Base("nat", hook, priority + 1))
+        yield Chain(name, rules, Base("nat", hook, priority))
+        yield Chain(f"{name}_again", rules, Base("nat", hook, priority + 1))
 
-    def _filter(self, name: str, hook: Hook, *targets: str) -> Chain:
+    def _filter(self, name: str, hook: Hook, *targets: str, priority: int = 0) -> Chain:
         rules = tuple(Rule((StateNew(), Jump(target))) for target in targets)
-        return Chain(name, rules, Base("filter", hook, self.options.hook_priority))
+        return Chain(name, rules, Base("filter", hook, priority + self.options.hook_priority))
+
+    def _firewall_rules(self) -> tuple[Rule, ...]:
+        key = self.keys[VIP]
+        allowed = InSet((*key, self.saddr), SOURCE_RANGES, inverted=True)
+        return (Rule((InSet(key, GUARDED), allowed, Drop())),)
+
+    def _at_node_port_address(self) -> tuple[Statement, ...]:
+        """The packet goes to an address where node ports are offered, if it goes to this node at all."""
+        if self.options.restricts_node_ports(self.family):
+            return NotLoopback(self.family), InSet((self.daddr,), NODE_PORT_ADDRESSES)
+        return (NotLoopback(self.family),)
+
+    def _dispatch(self, kind: str) -> Rule:
+        dispatch = Dispatch(self.keys[kind], f"{kind}services", f"{kind}classes")
+        if self.keys[kind] == self.keys[NODE_PORT]:
+            return Rule((DestinationIsLocal(), *self._at_node_port_address(), dispatch))
+        return Rule((dispatch,))
 
     def _service_rules(self) -> tuple[Rule, ...]:
-        here = (DestinationIsLocal(), NotLoopback(self.family))
-        return (
-            Rule((Dispatch(self.keys[VIP], "services", "classes"),)),
-            Rule((*here, Dispatch(self.keys[NODE_PORT], "nodeport_services", "nodeport_classes"))),
-        )
+        pod = detection.from_pod(self.options, self.family)
+        inside = (Rule((*pod, Jump("services_inside"))),) if pod else ()
+        return (*inside, self._dispatch(VIP), self._dispatch(NODE_PORT))
+
+    def _inside_rules(self) -> tuple[Rule, ...]:
+        """Any virtual IP comes before a node port of the same number."""
+        return self._dispatch(INSIDE[VIP]), self._dispatch(VIP), self._dispatch(INSIDE[NODE_PORT])
 
     def _unreachable_rules(self, kind: str) -> tuple[Rule, ...]:
-        here = (NotLoopback(self.family),) if kind == NODE_PORT else ()
+        here = self._at_node_port_address() if kind == NODE_PORT else ()
         key = self.keys[kind]
         return (
             Rule((*here, InSet(key, f"{kind}rejected"), Reject(self.family))),
             Rule((*here, InSet(key, f"{kind}dropped"), Drop())),
         )
 
-    def _masquerade_rules(self) -> tuple[Rule, ...]:
+    def _other_port_rules(self) -> tuple[Rule, ...]:
+        return (
+            Rule((InSet((self.daddr,), CLUSTER_IPS), Reject(self.family))),
+            Rule((InSet((self.daddr,), SERVICE_CIDRS), Drop())),
+        )
+
+    def _masquerading_rules(self) -> tuple[Rule, ...]:
+        """Short-circuited connections are masqueraded if they are the node's own: the answer to an address of the
+        node would otherwise not pass here where the endpoint is elsewhere."""
+        options, family = self.options, self.family
+        cluster_ip = InSet((fields.original_destination(family),), CLUSTER_IPS)
+        of_node = (SourceIsLocal(), *detection.not_of_pod(options, family))
+        return (
+            Rule((InSet((self.saddr, self.daddr), HAIRPIN), Masquerade())),
+            *(() if options.masquerade_all else detection.masquerade_rules(options, family, cluster_ip)),
+            Rule((*of_node, Jump("masquerading_inside"))),
+            *self._masquerade_rules(VIP, NODE_PORT),
+        )
+
+    def _masquerade_rules(self, vip: str, node_port: str) -> tuple[Rule, ...]:
         """What was DNATed is known by the connection's original destination, so no mark has to survive."""
         address = fields.original_destination(self.family)
-        masquerade = Masquerade()
-        rules = [Rule((InSet((self.saddr, self.daddr), HAIRPIN), masquerade))]
-        cidr = self.options.cluster_cidr(self.family)
-        if cidr:
-            rules.append(Rule((SourceOutside(cidr), InSet((address,), CLUSTER_IPS), masquerade)))
         port: Key = (L4PROTO, ORIGINAL_DPORT)
         node = InSet((address,), NODE_ADDRESSES)
+        rules = []
         for name, number in PROTOCOLS:
             protocol = ProtocolIs(name, number)
-            rules.append(Rule((protocol, InSet((address, *port), "masqueraded"), masquerade)))
-            rules.append(Rule((protocol, node, InSet(port, "nodeport_masqueraded"), masquerade)))
+            rules.append(Rule((protocol, InSet((address, *port), f"{vip}masqueraded"), Masquerade())))
+            rules.append(Rule((protocol, node, InSet(port, f"{node_port}masqueraded"), Masquerade())))
         return tuple(rules)

@@ -15,6 +15,7 @@ TABLE = "kpng"
 
 class Set(Struct, frozen=True):
     """A set; with ``data`` a map; with ``verdicts`` a verdict map. ``dynamic``: the packet path adds to it.
+    ``interval``: its elements are intervals (of the last field, in a concatenation), see `intervals`.
 
     ``size`` is 0 nearly everywhere. With a size the kernel takes its fixed hash table: loading is twice as
     fast, but the size is a hard limit that fails a transaction. The growing table has no limit, and 110,000
@@ -26,13 +27,15 @@ class Set(Struct, frozen=True):
     data: Key = ()
     verdicts: bool = False
     dynamic: bool = False
+    interval: bool = False
     size: int = 0
     timeout_seconds: int = 0
     comment: str = ""
 
     @property
     def flags(self) -> SetFlag:
-        return SetFlag.DYNAMIC | SetFlag.TIMEOUT if self.dynamic else SetFlag.NONE
+        dynamic = SetFlag.DYNAMIC | SetFlag.TIMEOUT if self.dynamic else SetFlag.NONE
+        return dynamic | (SetFlag.INTERVAL if self.interval else SetFlag.NONE)
 
 
 class Rule(Struct, frozen=True):

@@ -27,6 +27,7 @@ _CLIENT = 8
 """Where the key of the affinity map begins: client, service. Up to five registers."""
 _CHOSEN = 13
 """The register that keeps the number of the endpoint."""
+_INTERFACE_NAME_LENGTH = 16
 
 
 class Statement(Protocol):
@@ -94,6 +95,34 @@ class DestinationIsLocal(Struct, frozen=True):
         return [ex.fib_daddr_type(0), ex.compare(0, Compare.EQUAL, kind)]
 
 
+class SourceIsLocal(Struct, frozen=True):
+    """Sent by a process of this machine."""
+
+    def text(self) -> str:
+        return "fib saddr type local"
+
+    def encode(self) -> list[bytes]:
+        kind = ex.ADDRESS_TYPE_LOCAL.to_bytes(4, sys.byteorder)
+        return [ex.fib_saddr_type(0), ex.compare(0, Compare.EQUAL, kind)]
+
+
+class InputInterface(Struct, frozen=True):
+    """The interface that the packet came in by; a name that ends in * is a prefix.
+
+    Postrouting sees it of packets that are routed (Linux 5.7), and none of what the machine itself sends.
+    """
+
+    name: str
+
+    def text(self) -> str:
+        return f'iifname "{self.name}"'
+
+    def encode(self) -> list[bytes]:
+        name = self.name.encode()
+        value = name[:-1] if name.endswith(b"*") else name.ljust(_INTERFACE_NAME_LENGTH, b"\0")
+        return [ex.meta(0, Meta.INPUT_NAME), ex.compare(0, Compare.EQUAL, value)]
+
+
 class NotLoopback(Struct, frozen=True):
     family: Family
 
@@ -107,13 +136,14 @@ class NotLoopback(Struct, frozen=True):
         return [*load((destination(self.family),), 0), ex.compare(0, Compare.NOT_EQUAL, bytes(15) + b"\1")]
 
 
-class SourceOutside(Struct, frozen=True):
-    """The packet does not come from a CIDR."""
+class SourceIn(Struct, frozen=True):
+    """Whether the packet comes from a CIDR; ``inverted``: from elsewhere."""
 
     cidr: str
+    inverted: bool = False
 
     def text(self) -> str:
-        return f"{'ip6' if ':' in self.cidr else 'ip'} saddr != {self.cidr}"
+        return f"{'ip6' if ':' in self.cidr else 'ip'} saddr {'!= ' if self.inverted else ''}{self.cidr}"
 
     def encode(self) -> list[bytes]:
         network = ipaddress.ip_network(self.cidr)
@@ -121,19 +151,20 @@ class SourceOutside(Struct, frozen=True):
         return [
             *load((source(family),), 0),
             ex.mask(0, network.netmask.packed),
-            ex.compare(0, Compare.NOT_EQUAL, network.network_address.packed),
+            ex.compare(0, Compare.NOT_EQUAL if self.inverted else Compare.EQUAL, network.network_address.packed),
         ]
 
 
 class InSet(Struct, frozen=True):
     key: Key
     name: str
+    inverted: bool = False
 
     def text(self) -> str:
-        return f"{key_text(self.key)} @{self.name}"
+        return f"{key_text(self.key)} {'!= ' if self.inverted else ''}@{self.name}"
 
     def encode(self) -> list[bytes]:
-        return [*load(self.key, 0), ex.in_set(self.name, 0)]
+        return [*load(self.key, 0), ex.in_set(self.name, 0, inverted=self.inverted)]
 
 
 class Jump(Struct, frozen=True):
@@ -144,6 +175,14 @@ class Jump(Struct, frozen=True):
 
     def encode(self) -> list[bytes]:
         return [ex.verdict(Verdict.JUMP, self.chain)]
+
+
+class Return(Struct, frozen=True):
+    def text(self) -> str:
+        return "return"
+
+    def encode(self) -> list[bytes]:
+        return [ex.verdict(Verdict.RETURN)]
 
 
 class Drop(Struct, frozen=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from .fields import key_text, show
+from .intervals import show_interval
 from .layout import STATE, Layout
 from .ruleset import TABLE, Chain, Set, TableChange
 from .statements import family_word
@@ -46,7 +47,7 @@ def _commands(layout: Layout, change: TableChange) -> Iterator[str]:
     if change.new_fingerprint:
         yield f'add element {where} {STATE} {{ 0x00000000 comment "{change.new_fingerprint}" }}'
     for name, deleted in change.deleted.items():
-        keys = ", ".join(show(layout.sets[name].key, key) for key in deleted)
+        keys = ", ".join(_shown_key(layout.sets[name], key) for key in deleted)
         yield f"delete element {where} {name} {{ {keys} }}"
     for name, key, chain in change.new_classes:
         yield f"add chain {where} {chain.name}"
@@ -61,8 +62,12 @@ def _commands(layout: Layout, change: TableChange) -> Iterator[str]:
 
 def _shown(found: Set, elements: Mapping[bytes, bytes]) -> list[str]:
     if not found.data:
-        return [show(found.key, key) for key in sorted(elements)]
+        return [_shown_key(found, key) for key in sorted(elements)]
     return [f"{show(found.key, key)} : {show(found.data, elements[key])}" for key in sorted(elements)]
+
+
+def _shown_key(found: Set, key: bytes) -> str:
+    return show_interval(found.key, key) if found.interval else show(found.key, key)
 
 
 def _set_lines(found: Set, elements: list[str]) -> Iterator[str]:
@@ -78,6 +83,8 @@ def _set_lines(found: Set, elements: list[str]) -> Iterator[str]:
         yield f"\t\tsize {found.size}"
     if found.dynamic:
         yield "\t\tflags dynamic,timeout"
+    if found.interval:
+        yield "\t\tflags interval"
     if found.timeout_seconds:
         yield f"\t\ttimeout {found.timeout_seconds}s"
     if elements:

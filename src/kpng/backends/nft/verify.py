@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from kpng.host.nftables import Nftables
+from kpng.host.nftables.elements import DumpedElement, dumped_intervals
 from kpng.model import FAMILIES, Family
 
 from . import fingerprint
 from .books import Books, TableBooks
 from .layout import STATE, Layout
-from .ruleset import TABLE
+from .ruleset import TABLE, Set
 from .statements import family_word, nft_family
 
 
@@ -50,6 +52,13 @@ def _elements_hash(connection: Nftables, family: Family, layout: Layout) -> int:
         if wanted.dynamic or wanted.verdicts or name == STATE:
             continue
         dumped = connection.elements(nft_family(family), TABLE, name)
-        # While its hash table grows or shrinks, the kernel's dump may repeat elements (and skip some).
-        total += fingerprint.set_hash(name, {element.key: element.data for element in dumped})
+        total += fingerprint.set_hash(name, _held(wanted, dumped))
     return total % (1 << 128)
+
+
+def _held(wanted: Set, dumped: Iterable[DumpedElement]) -> dict[bytes, bytes]:
+    """A dump as the books would have it. While a hash table grows or shrinks, the kernel may repeat elements (and
+    skip some)."""
+    if wanted.interval:
+        return {first + last: b"" for first, last in dumped_intervals(dumped)}
+    return {element.key: element.data for element in dumped}

@@ -5,14 +5,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 
-from kpng.host.netlink import NLA_F_NESTED, attribute, attribute_map, attributes, nested
+from kpng.host.netlink import NLA_F_NESTED, attribute, attribute_map, attributes, nested, u32
 
 from .expressions import LIST_ELEMENT, Verdict, data_value, data_verdict
 from .messages import BODY_OFFSET, comment_userdata
 
 _KEY = 1
 _DATA = 2
+_FLAGS = 3
 _USERDATA = 6
+_KEY_END = 10
+_INTERVAL_END = 1
 _VALUE = 1
 _GENERIC_LENGTH = 4
 _HEADER = struct.Struct("=HH")
@@ -57,10 +60,43 @@ def commented_element(key: bytes, comment: str) -> bytes:
     return nested(LIST_ELEMENT, data_value(_KEY, key), attribute(_USERDATA, comment_userdata(comment)))
 
 
-class DumpedElement:
-    """An element as the kernel gave it. ``data`` is b"" in a set, ``chain`` the target in a verdict map."""
+def range_element(first: bytes, last: bytes) -> bytes:
+    """An element of a set of concatenated intervals; both keys are in it."""
+    return nested(LIST_ELEMENT, data_value(_KEY, first), data_value(_KEY_END, last))
 
-    __slots__ = ("chain", "comment", "data", "key")
+
+def interval_elements(first: bytes, last: bytes) -> Iterator[bytes]:
+    """Elements of a set of intervals with keys of one field: where one begins, and the first key after it."""
+    yield nested(LIST_ELEMENT, data_value(_KEY, first))
+    after = int.from_bytes(last, "big") + 1
+    if after < 1 << 8 * len(last):  # else it never ends
+        end = data_value(_KEY, after.to_bytes(len(last), "big"))
+        yield nested(LIST_ELEMENT, end, u32(_FLAGS, _INTERVAL_END))
+
+
+def dumped_intervals(dumped: Iterable[DumpedElement]) -> Iterator[tuple[bytes, bytes]]:
+    """The first and last keys of intervals from a dump of either kind of set."""
+    begins: list[bytes] = []
+    ends: list[bytes] = []
+    for element in dumped:
+        if element.last:
+            yield element.key, element.last
+        else:
+            (ends if element.is_end else begins).append(element.key)
+    ends = sorted(end for end in ends if any(end))  # nft itself marks that nothing comes before the first interval
+    for place, first in enumerate(sorted(begins)):
+        length = len(first)
+        after = int.from_bytes(ends[place], "big") if place < len(ends) else 1 << 8 * length
+        yield first, (after - 1).to_bytes(length, "big")
+
+
+class DumpedElement:
+    """An element as the kernel gave it. ``data`` is b"" in a set, ``chain`` the target in a verdict map.
+
+    ``last`` is the other end of an interval in a concatenation, ``is_end`` whether it only ends an interval.
+    """
+
+    __slots__ = ("chain", "comment", "data", "is_end", "key", "last")
 
     def __init__(self, payload: bytes) -> None:
         found = attribute_map(payload)
@@ -69,6 +105,8 @@ class DumpedElement:
         comment = userdata_map(found.get(_USERDATA, b"")).get(0, b"")
         self.key = attribute_map(found[_KEY])[_VALUE]
         self.data = data.get(_VALUE, b"")
+        self.last = attribute_map(found[_KEY_END])[_VALUE] if _KEY_END in found else b""
+        self.is_end = bool(int.from_bytes(found.get(_FLAGS, b""), "big") & _INTERVAL_END)
         self.chain = verdict.get(2, b"").rstrip(b"\0").decode()
         self.comment = comment.rstrip(b"\0").decode(errors="replace")
 

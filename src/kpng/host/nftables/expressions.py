@@ -27,6 +27,7 @@ class Base(IntEnum):
 
 class Meta(IntEnum):
     MARK = 3
+    INPUT_NAME = 6
     L4PROTO = 16
 
 
@@ -102,6 +103,11 @@ def ct_original(register: int, key: Ct) -> bytes:
 def fib_daddr_type(register: int) -> bytes:
     """The type of the destination address (local, unicast, ...), in the host's byte order."""
     return _expression("fib", _register(1, register), u32(2, 3), u32(3, 2))
+
+
+def fib_saddr_type(register: int) -> bytes:
+    """The same of the source address."""
+    return _expression("fib", _register(1, register), u32(2, 3), u32(3, 1))
 
 
 def compare(register: int, operation: Compare, value: bytes) -> bytes:
