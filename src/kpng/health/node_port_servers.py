@@ -76,8 +76,7 @@ class HealthCheckServers:
                 await self._reconcile()
                 await self._next_occasion()
         finally:
-            for place in [*self._open]:
-                await self._close(place)
+            await asyncio.gather(*(self._close(place) for place in [*self._open]))
 
     async def _next_occasion(self) -> None:
         try:
