@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -152,7 +151,7 @@ def configured(**fields: Any) -> KubeProxyConfiguration:
     return apply_defaults(KubeProxyConfiguration(**fields))
 
 
-def test_the_configuration_becomes_what_the_backend_takes(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_configuration_becomes_what_the_backend_takes() -> None:
     options = backend_options(configured(cluster_cidr="10.0.0.0/8,fd00::/8"))
     NftBackend(**options)
     assert "".join(options["cluster_cidr"]) == "10.0.0.0/8,fd00::/8"
@@ -167,9 +166,11 @@ def test_what_the_backend_refuses_is_the_users_mistake() -> None:
         NftBackend(**backend_options(configured(cluster_cidr="10.0.0.0")))
 
 
-def test_options_of_the_backend_that_do_not_exist_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        backend_options(configured(detect_local_mode="NodeCIDR"))
-    known = {name for option in NftBackend.options for name in option.opts}
-    said = " ".join(record.getMessage() for record in caplog.records)
-    assert ("--detect-local-mode" in said) is ("--detect-local-mode" not in known)
+def test_the_modes_of_interfaces_are_taken_too() -> None:
+    config = configured(detect_local_mode="BridgeInterface", node_port_addresses=["192.0.2.0/24", "::/0"])
+    config.detect_local.bridge_interface = "cni0"
+    options = backend_options(config)
+    NftBackend(**options)
+    assert (options["detect_local_mode"], options["pod_bridge_interface"]) == ("BridgeInterface", "cni0")
+    assert "".join(options["nodeport_addresses"]) == "192.0.2.0/24,::/0"
+    assert "".join(backend_options(configured())["nodeport_addresses"]) == "primary", "H2"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 from typing import Any
 
 import click
@@ -16,8 +15,6 @@ from kpng.model import ChangeSet, IPSet, LocalNode, family_of, parse_address
 from kpng.proxyconfig import KubeProxyConfiguration
 
 from .leftovers import take_over_from_kube_proxy
-
-log = logging.getLogger(__name__)
 
 
 class ProxyBackend(NftBackend):
@@ -61,14 +58,7 @@ def with_bind_address(addresses: IPSet, bind_address: str) -> IPSet:
 def backend_options(config: KubeProxyConfiguration) -> dict[str, Any]:
     """The options of ``to-nft`` that a configuration stands for."""
     command = click.Command("to-nft", params=[*NftBackend.options])
-    known = {name for option in command.params for name in option.opts}
-    words = []
-    for word in backend_words(config):
-        if word.partition("=")[0] in known:
-            words.append(word)
-        else:  # until to-nft has them all
-            log.warning("to-nft does not know %s; it is not heeded", word)
-    with command.make_context("to-nft", words) as context:
+    with command.make_context("to-nft", backend_words(config)) as context:
         return context.params
 
 
