@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kpng.cli import proxy_node
+from kpng.cli import config_watch, proxy_node
 from kpng.cli.config_watch import ConfigurationChangedError, until_changed
 from kpng.cli.proxy_backend import backend_words, node_port_addresses, with_bind_address
 from kpng.cli.proxy_node import NodeTimeoutError, proxy_node_name, wait_for_node
@@ -259,6 +259,42 @@ async def test_u3_a_change_of_the_file_ends_it(name: str, tmp_path: Path) -> Non
 async def test_u3_a_change_before_the_watch_counts(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationChangedError):
         await until_changed(str(plain(tmp_path)), b"older")
+
+
+async def test_u3_a_link_to_elsewhere_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_watch, "LOOK_AGAIN_SECONDS", 0.1)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "here").mkdir()
+    target = plain(tmp_path / "elsewhere")
+    link = tmp_path / "here" / "link.conf"
+    link.symlink_to(target)
+    watching = asyncio.create_task(until_changed(str(link), b"old"))
+    await asyncio.sleep(0.3)
+    assert not watching.done()
+    target.write_text("new")
+    with pytest.raises(ConfigurationChangedError):
+        async with asyncio.timeout(10):
+            await watching
+
+
+async def test_u3_where_nothing_can_be_watched_it_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the machine has no inotify instance left."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("OS file watch limit reached")
+
+    monkeypatch.setattr(config_watch, "LOOK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(config_watch, "awatch", refuse)
+    path = plain(tmp_path)
+    watching = asyncio.create_task(until_changed(str(path), b"old"))
+    await asyncio.sleep(0.15)
+    assert not watching.done()
+    path.write_text("new")
+    with pytest.raises(ConfigurationChangedError):
+        async with asyncio.timeout(5):
+            await watching
 
 
 async def test_u3_the_same_content_anew_is_no_change(tmp_path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from watchfiles import awatch
 
 log = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECONDS = 10.0
 
 
 class ConfigurationChangedError(Exception):
@@ -18,12 +22,30 @@ async def until_changed(path: str, content: bytes) -> None:
     """Raises `ConfigurationChangedError` once the file has other content than ``content``.
 
     Its directory is watched, so that a file put in its place is seen, and a ConfigMap, which changes by a symbolic
-    link beside it. While there is no file, or it is empty (just being written), nothing is decided.
+    link beside it. What a directory does not show (a link to elsewhere), or where none can be watched, is seen when
+    the time comes to look again. While there is no file, or it is empty (just being written), nothing is decided.
     """
     file = Path(path)
-    _check(file, content)
-    async for _ in awatch(file.parent, recursive=False, debounce=50, step=20):
+    while True:
         _check(file, content)
+        try:
+            async for _ in _events(file.parent):
+                _check(file, content)
+        except OSError as error:
+            log.debug("%s cannot be watched: %s", file.parent, error)
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _events(folder: Path) -> AsyncIterator[object]:
+    return awatch(
+        folder,
+        watch_filter=None,
+        debounce=50,
+        step=20,
+        rust_timeout=int(LOOK_AGAIN_SECONDS * 1000),
+        yield_on_timeout=True,
+        recursive=False,
+    )
 
 
 def _check(file: Path, content: bytes) -> None:
