@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -199,6 +201,24 @@ async def test_l8_what_cannot_be_bound_is_tried_again_and_said_once(
             faults = [record.getMessage() for record in caplog.records]
             assert len(faults) == 1
             assert f"ns1/web (IPv4): cannot listen on port {port}: Address already in use" in faults[0]
+
+
+async def test_a_machine_without_ipv6_is_no_fault(
+    web: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bind = server._bind
+
+    def bind_ipv4(address: str, port: int, *, both: bool) -> socket.socket:
+        if ":" in address:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return bind(address, port, both=both)
+
+    monkeypatch.setattr(server, "_bind", bind_ipv4)
+    port = web.free_port()
+    async with rig(web, checked(port, "10.244.0.1")):
+        await web.until_open("127.0.0.1", port)
+        assert not await web.is_open("::1", port)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_l8_once_the_port_is_free_it_is_served(web: Any, monkeypatch: pytest.MonkeyPatch) -> None:

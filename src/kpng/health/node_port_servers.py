@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -108,6 +109,8 @@ class HealthCheckServers:
         try:
             sockets = bind_all(listening.addresses, listening.port)
         except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT:  # a machine without IPv6: there is nobody to ask
+                return
             fault = f"cannot listen on port {listening.port}: {error.strerror}"
             if self._faults.get(place) != fault:
                 log.error("%s: %s; trying again every %.0f s", place, fault, server.RETRY_SECONDS)
