@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kpng.backends.nft.books import MOST_SPARE_CLASSES, Books, Draft
 from kpng.backends.nft.layout import Layout
-from kpng.backends.nft.options import Options
+from kpng.backends.nft.options import PRIMARY, DetectLocalMode, Options
 from kpng.model import (
     FAMILIES,
     Endpoint,
     EndpointPort,
     Family,
     IPSet,
+    LocalNode,
     LocalService,
     PortMapping,
     Protocol,
@@ -26,7 +28,7 @@ from kpng.model import (
     ServiceKey,
 )
 
-OPTIONS = Options(("10.1.0.0/16",), masquerade_all=True)
+OPTIONS = Options(masquerade_all=True, detect_local_mode=DetectLocalMode.NODE_CIDR, node_port_addresses=PRIMARY)
 LAYOUTS = {family: Layout(family, OPTIONS) for family in FAMILIES}
 Make = Callable[..., LocalService]
 
@@ -84,8 +86,20 @@ _endpoints = st.builds(
     Endpoint,
     addresses=st.lists(_pods, min_size=1, max_size=3).map(IPSet.of),
     ports=st.sampled_from([(), (EndpointPort("", 8080),), (EndpointPort("http", 8081),)]),
-    scopes=st.builds(Scopes, st.booleans(), st.booleans()),
+    scopes=st.builds(Scopes, st.booleans(), st.booleans(), st.booleans()),
     local=st.booleans(),
+)
+
+
+_ranges = st.sampled_from(["192.0.2.0/24", "192.0.2.0/28", "192.0.3.0/24", "0.0.0.0/0", "fd00:9::/64"])
+_nodes = st.builds(
+    LocalNode,
+    name=st.just("n"),
+    addresses=st.lists(st.sampled_from(["192.0.2.1", "198.51.100.1", "fd00:9::1"]), max_size=2).map(IPSet.of),
+    pod_cidrs=st.lists(st.sampled_from(["10.1.0.0/24", "fd00:1::/64"]), max_size=2, unique=True).map(tuple),
+    service_cidrs=st.lists(
+        st.sampled_from(["10.96.0.0/16", "10.97.0.0/16", "10.96.3.0/24", "fd00:96::/112"]), max_size=3
+    ).map(tuple),
 )
 
 
@@ -101,30 +115,38 @@ def _services(name: str) -> st.SearchStrategy[LocalService]:
         external_traffic_local=st.booleans(),
         internal_traffic_local=st.booleans(),
         session_affinity_seconds=st.sampled_from([0, 0, 10, 20]),
+        source_ranges=st.lists(_ranges, max_size=3, unique=True).map(tuple),
     )
     return st.builds(LocalService, service, st.dictionaries(st.sampled_from("abcde"), _endpoints, max_size=5))
 
 
 _NAMES = ("a", "b", "c", "d")
-change_sequences = st.lists(
-    st.fixed_dictionaries({}, optional={ServiceKey("demo", n): st.none() | _services(n) for n in _NAMES}),
+Step = tuple[dict[ServiceKey, LocalService | None], LocalNode | None]
+steps = st.lists(
+    st.tuples(
+        st.fixed_dictionaries({}, optional={ServiceKey("demo", n): st.none() | _services(n) for n in _NAMES}),
+        st.none() | _nodes,
+    ),
     min_size=1,
     max_size=8,
 )
 
 
 @settings(max_examples=300, deadline=None)
-@given(change_sequences)
-def test_step_by_step_leads_where_one_step_leads(sequence: list[dict[ServiceKey, LocalService | None]]) -> None:
+@given(steps)
+def test_step_by_step_leads_where_one_step_leads(sequence: list[Step]) -> None:
+    """Of services and of the Node, whose addresses matter to source ranges (G5)."""
     books, table, state = Books(LAYOUTS), Table(), {}
-    for number, changes in enumerate(sequence):
-        draft = books.draft(changes, fresh=number == 0)
+    last: LocalNode | None = None
+    for number, (changes, node) in enumerate(sequence):
+        draft = books.draft(changes, node=node, fresh=number == 0)
         table.commit(draft)
         books.take(draft)
         state.update(changes)
+        last = node or last
         table.check_classes()
     fresh_books, fresh_table = Books(LAYOUTS), Table()
-    at_once = fresh_books.draft({key: local for key, local in state.items() if local}, fresh=True)
+    at_once = fresh_books.draft({k: local for k, local in state.items() if local}, node=last, fresh=True)
     fresh_table.commit(at_once)
     fresh_books.take(at_once)
     assert table.held() == fresh_table.held()
@@ -133,19 +155,20 @@ def test_step_by_step_leads_where_one_step_leads(sequence: list[dict[ServiceKey,
     }
     assert table.fingerprints == fresh_table.fingerprints
     assert books.claims._claimants == fresh_books.claims._claimants
+    assert books.node == fresh_books.node
     for family in FAMILIES:
         assert books.tables[family].shared == fresh_books.tables[family].shared
         assert books.tables[family].classes == fresh_books.tables[family].classes
 
 
 @settings(max_examples=100, deadline=None)
-@given(change_sequences)
-def test_a_draft_that_is_not_taken_leaves_no_trace(sequence: list[dict[ServiceKey, LocalService | None]]) -> None:
+@given(steps)
+def test_a_draft_that_is_not_taken_leaves_no_trace(sequence: list[Step]) -> None:
     patient, once = Books(LAYOUTS), Books(LAYOUTS)
-    for changes in sequence:
-        patient.draft(changes)
+    for changes, node in sequence:
+        patient.draft(changes, node=node)
         patient.draft({})
-        drafts = patient.draft(changes), once.draft(changes)
+        drafts = patient.draft(changes, node=node), once.draft(changes, node=node)
         assert drafts[0].tables.keys() == drafts[1].tables.keys()
         assert [t.elements_hash for t in drafts[0].tables.values()] == [
             t.elements_hash for t in drafts[1].tables.values()
@@ -155,14 +178,35 @@ def test_a_draft_that_is_not_taken_leaves_no_trace(sequence: list[dict[ServiceKe
 
 
 @settings(max_examples=50, deadline=None)
-@given(change_sequences)
-def test_when_all_is_gone_nothing_is_left(sequence: list[dict[ServiceKey, LocalService | None]]) -> None:
+@given(steps)
+def test_when_all_is_gone_nothing_is_left(sequence: list[Step]) -> None:
     books = Books(LAYOUTS)
-    for changes in [*sequence, {ServiceKey("demo", name): None for name in _NAMES}]:
-        books.take(books.draft(changes))
+    nothing = dict.fromkeys((ServiceKey("demo", name) for name in _NAMES), None)
+    for changes, node in [*sequence, (nothing, LocalNode(name="n"))]:
+        books.take(books.draft(changes, node=node))
     assert not books.services
+    assert not books._guarded
     for table in books.tables.values():
         assert (table.elements_hash, dict(table.shared), dict(table.classes)) == (0, {}, {})
+
+
+def test_a_node_that_changes_costs_what_depends_on_it(make: Make) -> None:
+    books = Books(LAYOUTS)
+    plain = [make(f"s{n}", vip=n) for n in range(1, 20)]
+    ranges = {"load_balancer_ips": IPSet(("203.0.113.7",)), "source_ranges": ("192.0.2.0/24",)}
+    change(books, *plain, make("guarded", vip=50, **ranges))
+    node = LocalNode(name="n", addresses=IPSet(("192.0.2.1",)), service_cidrs=("10.96.0.0/16",))
+    draft = books.draft({}, node=node)
+    assert draft.lost.keys() == {ServiceKey("demo", "guarded")}  # no other service was looked at
+    added = draft.tables[Family.IPV4].change.added
+    assert {name: len(found) for name, found in added.items()} == {
+        "service_cidrs": 1,
+        "nodeport_addresses": 1,
+        "source_ranges": 1,
+    }
+    books.take(draft)
+    assert not books.draft({}, node=node)
+    assert not books.draft({}, node=replace(node, eligible=True))
 
 
 def change(books: Books, *services: LocalService) -> Draft:
@@ -216,7 +260,15 @@ def test_the_oldest_spare_class_goes(make: Make) -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [Options(), Options(("10.2.0.0/16",)), Options(masquerade_all=True), Options(hook_priority=1)],
+    [
+        Options(),
+        Options(("10.2.0.0/16",)),
+        Options(masquerade_all=True),
+        Options(hook_priority=1),
+        Options(detect_local_mode=DetectLocalMode.BRIDGE_INTERFACE, pod_interface="cni0"),
+        Options(detect_local_mode=DetectLocalMode.INTERFACE_NAME_PREFIX, pod_interface="cni0"),
+        Options(node_port_addresses=PRIMARY),
+    ],
 )
 def test_options_are_part_of_the_fingerprint(make: Make, other: Options) -> None:
     """Of the fixed part, or of the elements."""

@@ -150,6 +150,24 @@ async def test_changes_are_printed_as_commands(make: Make, capsys: pytest.Captur
     ]
 
 
+def service_cidrs(*cidrs: str) -> LocalNode:
+    return LocalNode(name="n", service_cidrs=cidrs)
+
+
+async def test_changes_of_intervals_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    backend = NftBackend(dry_run=True)
+    await backend.apply(ChangeSet({}, full=True, node=service_cidrs("10.96.0.0/16")))
+    assert "elements = { 10.96.0.0/16 }" in capsys.readouterr().out
+    await backend.apply(ChangeSet({}, node=service_cidrs("10.96.0.0/16", "10.98.0.0/16")))
+    await backend.apply(ChangeSet({}, node=service_cidrs("10.97.0.0/16", "10.98.0.0/16")))
+    lines = [line for line in capsys.readouterr().out.splitlines() if " state " not in line]
+    assert lines == [
+        "add element ip kpng service_cidrs { 10.98.0.0/16 }",
+        "delete element ip kpng service_cidrs { 10.96.0.0/16, 10.98.0.0/16 }",
+        "add element ip kpng service_cidrs { 10.97.0.0-10.98.255.255 }",
+    ]
+
+
 @pytest.mark.netns
 async def test_nft_accepts_printed_changes(
     make: Make, capsys: pytest.CaptureFixture[str], node_runner: Any

@@ -6,12 +6,12 @@ import asyncio
 import errno
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import click
 
-from kpng.backends.conntrack import ConntrackReconciler
+from kpng.backends.conntrack import ConntrackReconciler, node_addresses
 from kpng.backends.contract import Backend
 from kpng.host.nftables import Nftables, TransactionError
 from kpng.model import FAMILIES, ChangeSet, LocalNode, Problem, ProblemLog, UserError
@@ -20,7 +20,7 @@ from .books import Books, Draft, Lost
 from .guard import Guard
 from .kernel import Kernel, Services, remove_tables
 from .layout import Layout
-from .node import node_problems
+from .node import node_problems, offering_node_ports
 from .options import click_options, parse_options
 from .text import HEADER, change_text, table_text
 
@@ -98,8 +98,17 @@ class NftBackend(Backend):
             self._connection.close()
             self._connection = None
 
+    @property
+    def node_port_addresses(self) -> Sequence[str] | None:
+        return None if self._dry_run else self._options.node_port_addresses
+
     def conntrack(self) -> ConntrackReconciler | None:
-        return None if self._dry_run else ConntrackReconciler()
+        return None if self._dry_run else ConntrackReconciler(node_port_addresses=self._offering_node_ports)
+
+    def _offering_node_ports(self) -> list[str]:
+        """The addresses of this machine at which node ports are offered now."""
+        assert self._kernel is not None
+        return offering_node_ports(self._kernel.books.node, self._options, node_addresses())
 
     @classmethod
     async def cleanup(cls) -> str:

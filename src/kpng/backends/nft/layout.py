@@ -193,9 +193,8 @@ class Layout:
             Chain("unreachable", self._unreachable_rules(VIP)),
             Chain("nodeport_unreachable", self._unreachable_rules(NODE_PORT)),
             Chain("other_ports", self._other_port_rules()),
-            # Before DNAT and after conntrack (-200).
-            self._filter("filter_prerouting", Hook.PREROUTING, "firewall", priority=-110),
-            self._filter("filter_output_early", Hook.OUTPUT, "firewall", priority=-110),
+            self._early("filter_prerouting", Hook.PREROUTING, "firewall"),
+            self._early("filter_output_early", Hook.OUTPUT, "firewall"),
             *self._nat("nat_prerouting", Hook.PREROUTING, -100, Rule((Jump("services"),))),
             *self._nat("nat_output", Hook.OUTPUT, -100, of_node, Rule((Jump("services"),))),
             *self._nat("nat_postrouting", Hook.POSTROUTING, 100, Rule((StatusDnat(), Jump("masquerading")))),
@@ -216,9 +215,15 @@ class Layout:
         yield Chain(name, rules, Base("nat", hook, priority))
         yield Chain(f"{name}_again", rules, Base("nat", hook, priority + 1))
 
-    def _filter(self, name: str, hook: Hook, *targets: str, priority: int = 0) -> Chain:
+    def _filter(self, name: str, hook: Hook, *targets: str) -> Chain:
         rules = tuple(Rule((StateNew(), Jump(target))) for target in targets)
-        return Chain(name, rules, Base("filter", hook, priority + self.options.hook_priority))
+        return Chain(name, rules, Base("filter", hook, self.options.hook_priority))
+
+    def _early(self, name: str, hook: Hook, target: str) -> Chain:
+        """After conntrack (-200) and before DNAT, which is at -100 whatever the priorities of nat chains are: these
+        only say in which order they are asked (nf_nat_register_fn)."""
+        priority = min(max(-199, -110 + self.options.hook_priority), -101)
+        return Chain(name, (Rule((StateNew(), Jump(target))),), Base("filter", hook, priority))
 
     def _firewall_rules(self) -> tuple[Rule, ...]:
         key = self.keys[VIP]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kpng.model import FAMILIES, Family, LocalNode
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from kpng.model import FAMILIES, Family, LocalNode, family_of
 
 from .intervals import Interval, interval_keys, intervals, outside
 from .options import PRIMARY, DetectLocalMode, Options
@@ -35,6 +38,22 @@ def _node_port_addresses(node: LocalNode, family: Family, options: Options) -> t
     if options.node_port_addresses == PRIMARY:
         return tuple(node.addresses.family(family))
     return tuple(options.node_port_cidrs(family))
+
+
+def offering_node_ports(node: LocalNode | None, options: Options, own: Iterable[str]) -> list[str]:
+    """At which of this machine's ``own`` addresses node ports are offered."""
+    networks: dict[Family, list[IPv4Network | IPv6Network] | None] = {
+        family: [ip_network(cidr) for cidr in _node_port_addresses(node or LocalNode(name=""), family, options)]
+        if options.restricts_node_ports(family)
+        else None
+        for family in FAMILIES
+    }
+
+    def offers(address: str) -> bool:
+        allowed = networks[family_of(address)]
+        return allowed is None or any(ip_address(address) in network for network in allowed)
+
+    return [address for address in own if offers(address)]
 
 
 def node_problems(node: LocalNode | None, options: Options) -> list[tuple[str, str]]:

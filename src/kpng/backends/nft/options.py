@@ -115,7 +115,7 @@ def click_options() -> tuple[click.Option, ...]:
         ),
         click.Option(
             ["--hook-priority", "hook_priority"],
-            type=click.IntRange(-89, 199),
+            type=click.IntRange(-99, 199),
             default=0,
             show_default=True,
             help="Added to the priorities of all hooks (dstnat, srcnat, filter): below 0 comes before "
