@@ -8,6 +8,7 @@ docs/writing-a-backend.md is the long version.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import click
@@ -26,6 +27,12 @@ class Backend(ABC):
 
     help: ClassVar[str] = ""
     options: ClassVar[tuple[click.Parameter, ...]] = ()
+
+    @property
+    def node_port_addresses(self) -> Sequence[str] | None:
+        """Where this backend offers node ports: CIDRs, or "primary" (the Node's own addresses), empty for all local
+        addresses. There the runtime answers health checks of Services (healthCheckNodePort). None: nowhere."""
+        return None
 
     async def start(self) -> None:  # noqa: B027 - optional to override
         """Prepare (open sockets, check the kernel). Raise `kpng.UserError` for what the user can mend."""

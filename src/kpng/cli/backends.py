@@ -12,6 +12,7 @@ import click
 from kpng.backends import Backend, backend_names, load_backend, run_backend
 from kpng.model import ChangeSet, UserError
 
+from .health import HEALTHZ_OPTION, run_with_health
 from .options import nearest_node_name
 from .running import UserMistake
 
@@ -26,9 +27,14 @@ class BackendRun:
     make: Callable[[], Backend]
     node: str
     once: bool
+    healthz: str = ""
 
     async def __call__(self, change_sets: ChangeSets) -> None:
-        await run_backend(self.make(), change_sets(self.node), once=self.once)
+        changes = change_sets(self.node)
+        if self.once:
+            await run_backend(self.make(), changes, once=True)
+        else:
+            await run_with_health(self.make(), changes, self.healthz)
 
 
 PREFIX = "to-"
@@ -56,13 +62,14 @@ def backend_command(name: str, backend: type[Backend]) -> click.Command:
     """The command of one backend: its own options, and those that all have."""
 
     @click.pass_context
-    def start(ctx: click.Context, /, node_name: str | None, once: bool, **options: Any) -> BackendRun:
-        return BackendRun(partial(backend, **options), nearest_node_name(ctx, node_name), once)
+    def start(ctx: click.Context, /, node_name: str | None, once: bool, healthz: str, **options: Any) -> BackendRun:
+        return BackendRun(partial(backend, **options), nearest_node_name(ctx, node_name), once, healthz)
 
     common = (
         click.Option(
             ["--node-name"], metavar="NAME", help="Which node this is. [default: the host name, in lower case]"
         ),
         click.Option(["--once"], is_flag=True, help="End after the first state has been applied."),
+        HEALTHZ_OPTION,
     )
     return click.Command(name, params=[*backend.options, *common], callback=start, help=backend.help)

@@ -14,34 +14,27 @@ from kpng.health import PRIMARY, HealthCheckServers, HealthState
 from kpng.model import ChangeSet, IPSet, LocalNode, family_of, parse_address
 from kpng.proxyconfig import KubeProxyConfiguration
 
+from .health import ReportingBackend
 from .leftovers import take_over_from_kube_proxy
 
 
-class ProxyBackend(NftBackend):
-    """Tells ``state`` of what is queued and done, and ``servers`` of what has been made real."""
+class ProxyBackend(ReportingBackend):
+    """``bind_address``: the Node's, in its family, if it is specific."""
 
     def __init__(
         self, state: HealthState, servers: HealthCheckServers, bind_address: str = "", **options: Any
     ) -> None:
-        super().__init__(**options)
-        self._state = state
-        self._servers = servers
+        super().__init__(NftBackend(**options), state, servers)
         self._bind_address = bind_address
         self._has_taken_over = False
 
     async def apply(self, changes: ChangeSet) -> None:
-        self._state.queued()
-        if changes.node is not None:
-            self._state.node(changes.node)
-            changes = replace(changes, node=self._at_bind_address(changes.node))
         await super().apply(changes)
-        self._state.synced()
-        self._servers.apply(changes)
         if not self._has_taken_over:
             self._has_taken_over = True
             await asyncio.to_thread(take_over_from_kube_proxy)
 
-    def _at_bind_address(self, node: LocalNode) -> LocalNode:
+    def adjusted(self, node: LocalNode) -> LocalNode:
         """A specific bind address is the node's, in its family (K2)."""
         return replace(node, addresses=with_bind_address(node.addresses, self._bind_address))
 

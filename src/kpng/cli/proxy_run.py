@@ -10,17 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from kpng.backends import run_backend
-from kpng.health import (
-    HealthCheckServers,
-    HealthState,
-    listen_addresses,
-    metrics_handler,
-    proxy_health_handler,
-    serve,
-)
-from kpng.health.addresses import Addresses
-from kpng.host.address_watch import AddressWatch
-from kpng.host.addresses import interface_addresses
+from kpng.health import HealthState, metrics_handler
 from kpng.host.conntrack_limits import (
     ConntrackLimits,
     apply_conntrack_limits,
@@ -32,12 +22,12 @@ from kpng.kube.access import AccessOptions
 from kpng.kube.convert import Filters
 from kpng.kube.source import KubeOptions, KubeSource
 from kpng.localize import Auditor, change_sets
-from kpng.model import IPSet, ProblemLog
+from kpng.model import ProblemLog
 from kpng.proxyconfig import EXTERNAL_IPS_GATE, KubeProxyConfiguration, configuration_data
-from kpng.proxyconfig.addresses import split_host_port
 from kpng.store import Store
 
 from .config_watch import until_changed
+from .health import health_check_servers, serve_at, serving_health
 from .proxy_backend import ProxyBackend, backend_options, node_port_addresses
 from .proxy_node import proxy_node_name, wait_for_node
 
@@ -93,42 +83,16 @@ def _parts(
 ) -> list[Coroutine[Any, Any, None]]:
     """What runs beside the source."""
     state = HealthState(2 * config.nftables.sync_period.seconds)
-    wanted = node_port_addresses(config)
-
-    def addresses(node: IPSet) -> Addresses:
-        return listen_addresses(wanted, node, {found.address for found in interface_addresses()})
-
-    servers = HealthCheckServers(state, addresses)
+    servers = health_check_servers(state, node_port_addresses(config))
     backend = ProxyBackend(state, servers, config.bind_address, **backend_options(config))
     hard_fail = config.bind_address_hard_fail
+    metrics = metrics_handler(MODE, configuration_data(config))
     return [
         Auditor(store, problems).run(),
         run_backend(backend, change_sets(store, name)),
-        servers.run(),
-        _follow_addresses(servers),
-        _serve("health of the proxy", proxy_health_handler(state), config.healthz_bind_address, hard_fail),
-        _serve(
-            "mode of the proxy",
-            metrics_handler(MODE, configuration_data(config)),
-            config.metrics_bind_address,
-            hard_fail,
-        ),
+        *serving_health(state, servers, config.healthz_bind_address, hard_fail=hard_fail),
+        serve_at("mode of the proxy", metrics, config.metrics_bind_address, hard_fail=hard_fail),
     ]
-
-
-def _serve(what: str, handler: Any, address: str, hard_fail: bool) -> Coroutine[Any, Any, None]:
-    host, port = split_host_port(address)
-    return serve(what, handler, host, int(port), hard_fail=hard_fail)
-
-
-async def _follow_addresses(servers: HealthCheckServers) -> None:
-    watch = AddressWatch()
-    servers.look_again()
-    try:
-        async for _ in watch.changes():
-            servers.look_again()
-    finally:
-        watch.close()
 
 
 def conntrack_limits(config: KubeProxyConfiguration) -> ConntrackLimits:

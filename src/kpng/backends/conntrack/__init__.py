@@ -5,6 +5,6 @@ when nobody is there any more. For any backend that translates addresses with th
 """
 
 from .planner import Plan, Planner
-from .reconciler import ConntrackReconciler
+from .reconciler import ConntrackReconciler, node_addresses
 
-__all__ = ["ConntrackReconciler", "Plan", "Planner"]
+__all__ = ["ConntrackReconciler", "Plan", "Planner", "node_addresses"]
