@@ -29,6 +29,7 @@ NETWORK, TRANSPORT = ex.Base.NETWORK, ex.Base.TRANSPORT
 SETS = """
     set s { type ipv4_addr; }
     set s6 { type ipv6_addr; }
+    set i { type ipv4_addr; flags interval; }
     set k { type ipv4_addr . inet_proto . inet_service; }
     set d { type ipv4_addr; flags dynamic,timeout; size 100; timeout 1h; }
     map v { type mark : verdict; }
@@ -66,6 +67,18 @@ RULES: list[tuple[Family, str, list[bytes]]] = [
         "fib daddr type local",
         [ex.fib_daddr_type(0), ex.compare(0, ex.Compare.EQUAL, struct.pack("=I", ex.ADDRESS_TYPE_LOCAL))],
     ),
+    (
+        V4,
+        "fib saddr type local",
+        [ex.fib_saddr_type(0), ex.compare(0, ex.Compare.EQUAL, struct.pack("=I", ex.ADDRESS_TYPE_LOCAL))],
+    ),
+    (
+        V4,
+        'iifname "cni0"',
+        [ex.meta(0, ex.Meta.INPUT_NAME), ex.compare(0, ex.Compare.EQUAL, b"cni0".ljust(16, b"\0"))],
+    ),
+    (V4, 'iifname "veth*"', [ex.meta(0, ex.Meta.INPUT_NAME), ex.compare(0, ex.Compare.EQUAL, b"veth")]),
+    (V4, "ip daddr @i", [daddr(), ex.in_set("i", 0)]),
     (
         V4,
         "ip daddr != 127.0.0.0/8",
@@ -309,6 +322,42 @@ def test_elements(kernel: Kernel) -> None:
     found = {element.key: element for element in kernel.connection.elements(V4, "t", "v")}
     assert found[address(4)].chain == "there"
     assert found[address(5)].chain == ""
+
+
+def test_intervals(kernel: Kernel) -> None:
+    """Of one field (two elements each) and of a concatenation (one element with two keys); nft's dump is ours."""
+    plain = messages.new_set(V4, "t", "i", 1, key_type=7, key_lengths=[4], flags=SetFlag.INTERVAL)
+    joined = messages.new_set(V4, "t", "j", 2, key_type=7 << 6 | 13, key_lengths=[4, 2], flags=SetFlag.INTERVAL)
+    port = b"\x00\x50\0\0"
+    pairs = [(address(16), address(31)), (address(32), address(32)), (b"\xff\0\0\0", b"\xff\xff\xff\xff")]
+    ranges = [(address(1) + port, address(1) + b"\x00\x5a\0\0"), (address(2) + port, address(9) + port)]
+    kernel.connection.commit(
+        [
+            messages.new_table(V4, "t"),
+            plain,
+            joined,
+            *messages.new_elements(V4, "t", "i", [e for pair in pairs for e in elements.interval_elements(*pair)]),
+            *messages.new_elements(V4, "t", "j", [elements.range_element(*each) for each in ranges]),
+        ]
+    )
+
+    def dumped(name: str) -> list[tuple[bytes, bytes]]:
+        return sorted(elements.dumped_intervals(kernel.connection.elements(V4, "t", name)))
+
+    assert (dumped("i"), dumped("j")) == (pairs, ranges)
+    text = kernel.space.run("nft", "list", "ruleset")
+    for shown in ("10.0.0.16/28", "10.0.0.32", "255.0.0.0/8", "10.0.0.1 . 80-90", "10.0.0.2-10.0.0.9 . 80"):
+        assert shown in text
+    gone = elements.interval_elements(*pairs[0])
+    kernel.connection.commit(
+        [
+            *messages.delete_elements(V4, "t", "i", gone),
+            *messages.delete_elements(V4, "t", "j", [elements.range_element(*ranges[0])]),
+        ]
+    )
+    assert (dumped("i"), dumped("j")) == (pairs[1:], ranges[1:])
+    kernel.space.run("nft", "add", "element", "ip", "t", "i", "{ 10.0.0.0/29 }")  # nft's own way to write them
+    assert dumped("i") == [(address(0), address(7)), *pairs[1:]]
 
 
 @pytest.mark.parametrize("count", [1, 1499, 1500, 1501, 6000])

@@ -220,7 +220,7 @@ def sizes(draft: Draft, family: Family = Family.IPV4) -> tuple[int, int]:
     return sum(map(len, made.deleted.values())), sum(map(len, made.added.values()))
 
 
-def test_work_is_proportional_to_what_changed(make: Make) -> None:
+def test_x17_work_is_proportional_to_what_changed(make: Make) -> None:
     books = Books(LAYOUTS)
     change(books, *(make(f"s{n}", vip=n) for n in range(1, 200)))
     assert sizes(change(books, make("s7", vip=7, pods=(1, 2, 4)))) == (1, 1)

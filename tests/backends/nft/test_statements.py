@@ -21,13 +21,20 @@ from kpng.backends.nft.fields import (
     source,
 )
 from kpng.backends.nft.layout import KINDS, Layout, service_class
-from kpng.backends.nft.options import Options
+from kpng.backends.nft.options import PRIMARY, DetectLocalMode, Options
 from kpng.backends.nft.ruleset import Chain, Rule
 from kpng.host.netlink import attribute_map
 from kpng.model import FAMILIES, Family
 
 V4, V6 = FAMILIES
 OPTIONS = Options(("10.0.0.0/8", "fd00::/8"), masquerade_all=True)
+ALL_OPTIONS = [
+    OPTIONS,
+    Options(("10.0.0.0/8", "fd00::/8")),
+    Options(detect_local_mode=DetectLocalMode.NODE_CIDR, node_port_addresses=PRIMARY),
+    Options(detect_local_mode=DetectLocalMode.BRIDGE_INTERFACE, pod_interface="cni0"),
+    Options(detect_local_mode=DetectLocalMode.INTERFACE_NAME_PREFIX, pod_interface="veth"),
+]
 
 TEXTS = [
     (s.StateNew(), "ct state new"),
@@ -38,7 +45,14 @@ TEXTS = [
     (s.NotLoopback(V6), "ip6 daddr != ::1"),
     (s.SourceIn("10.0.0.0/8", inverted=True), "ip saddr != 10.0.0.0/8"),
     (s.SourceIn("fd00::/8", inverted=True), "ip6 saddr != fd00::/8"),
+    (s.SourceIn("10.0.0.0/8"), "ip saddr 10.0.0.0/8"),
+    (s.SourceIn("fd00::/8"), "ip6 saddr fd00::/8"),
+    (s.SourceIsLocal(), "fib saddr type local"),
+    (s.InputInterface("cni0"), 'iifname "cni0"'),
+    (s.InputInterface("veth*"), 'iifname "veth*"'),
     (s.InSet((destination(V4), DPORT), "x"), "ip daddr . th dport @x"),
+    (s.InSet((source(V6),), "x", inverted=True), "ip6 saddr != @x"),
+    (s.Return(), "return"),
     (s.Jump("there"), "jump there"),
     (s.Drop(), "drop"),
     (s.Reject(V4), "reject with icmp port-unreachable"),
@@ -96,9 +110,10 @@ def all_chains(layout: Layout) -> Iterator[Chain]:
 
 
 ALL_RULES = [
-    pytest.param(rule, id=f"{family.name}-{chain.name}-{number}")
+    pytest.param(rule, id=f"{family.name}-{place}-{chain.name}-{number}")
+    for place, options in enumerate(ALL_OPTIONS)
     for family in FAMILIES
-    for chain in all_chains(Layout(family, OPTIONS))
+    for chain in all_chains(Layout(family, options))
     for number, rule in enumerate(chain.rules)
 ]
 
@@ -145,9 +160,10 @@ def test_no_key_runs_into_what_is_kept(family: Family) -> None:
     assert s._CLIENT + registers((layout.saddr, MARK)) <= s._CHOSEN < s._SAVED == 15
 
 
+@pytest.mark.parametrize("options", ALL_OPTIONS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_sets_that_rules_name_exist(family: Family) -> None:
-    layout = Layout(family, OPTIONS)
+def test_sets_that_rules_name_exist(family: Family, options: Options) -> None:
+    layout = Layout(family, options)
     for chain in all_chains(layout):
         for rule in chain.rules:
             for expression in expressions(rule):
@@ -155,11 +171,12 @@ def test_sets_that_rules_name_exist(family: Family) -> None:
                     assert expression.attributes[1].rstrip(b"\0").decode() in layout.sets
 
 
+@pytest.mark.parametrize("options", ALL_OPTIONS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_chains_that_rules_jump_to_come_first(family: Family) -> None:
+def test_chains_that_rules_jump_to_come_first(family: Family, options: Options) -> None:
     """nft wants it so, and the kernel too."""
     seen: set[str] = set()
-    for chain in Layout(family, OPTIONS).table.chains:
+    for chain in Layout(family, options).table.chains:
         for rule in chain.rules:
             targets = {found.chain for found in rule.statements if isinstance(found, s.Jump)}
             assert targets <= seen
@@ -186,6 +203,18 @@ def test_keys() -> None:
     assert key_text(key) == "ip6 daddr . meta l4proto . th dport"
     assert registers(key) == 6
     assert [Expression(encoded).register(1) for encoded in load(key, 2)] == [2, 6, 7]
+
+
+@pytest.mark.parametrize("offset", [-99, -1, 50, 199])
+def test_the_firewall_is_between_conntrack_and_dnat(offset: int) -> None:
+    """Both of which have their place in the kernel, whatever the priorities of chains."""
+    table = Layout(V4, Options(hook_priority=offset)).table
+    early = [chain.base.priority for chain in table.chains if chain.base and chain.name in EARLY]
+    assert len(early) == 2
+    assert all(-200 < priority < -100 for priority in early)
+
+
+EARLY = {"filter_prerouting", "filter_output_early"}
 
 
 def test_hook_priority_moves_all_hooks() -> None:
