@@ -385,6 +385,12 @@ def test_a20_a_port_without_number_is_none(cluster: Any) -> None:
     assert cluster.used() == []
 
 
+def test_a20_without_a_name_it_is_the_empty_name_as_the_api_defaults_it(cluster: Any) -> None:
+    """An API server never presents a port without a name; in a file it is what the API server would make of it."""
+    cluster.set(service(), slice_of("web", pod("10.1.0.1")) | {"ports": [{"port": 8080}]})
+    assert cluster.used() == ["10.1.0.1:8080"]
+
+
 def test_a21_an_endpoint_of_no_node_is_nowhere_local(cluster: Any) -> None:
     cluster.set(service(internalTrafficPolicy="Local"), slice_of("web", pod("10.1.0.1", None)))
     for name in ("n1", "n2", ""):
