@@ -4,7 +4,7 @@
 set -eu
 
 # command it provides : package
-wanted="nft:nftables ip:iproute2 conntrack:conntrack openssl:openssl"
+wanted="nft:nftables ip:iproute2 conntrack:conntrack openssl:openssl iptables:iptables"
 
 missing=""
 for pair in $wanted; do
