@@ -1,1 +1,1 @@
-"""What a Linux machine offers: netlink, nftables transactions, connection tracking, addresses. Knows nothing of kpng."""
+"""What a Linux machine offers: netlink, nftables, connection tracking, addresses. Knows nothing of kpng."""

@@ -14,12 +14,13 @@ import click
 from kpng.backends.conntrack import ConntrackReconciler, node_addresses
 from kpng.backends.contract import Backend
 from kpng.host.nftables import Nftables, TransactionError
-from kpng.model import FAMILIES, ChangeSet, LocalNode, Problem, ProblemLog, UserError
+from kpng.model import FAMILIES, ChangeSet, Family, LocalNode, Problem, ProblemLog, UserError, family_of
 
 from .books import Books, Draft, Lost
 from .guard import Guard
 from .kernel import Kernel, Services, remove_tables
 from .layout import Layout
+from .localhost import LocalhostNodePorts
 from .node import node_problems, offering_node_ports
 from .options import click_options, parse_options
 from .text import HEADER, change_text, table_text
@@ -49,7 +50,7 @@ class NftBackend(Backend):
     help: ClassVar[str] = HELP
     options: ClassVar[tuple[click.Option, ...]] = click_options()
 
-    def __init__(self, *, dry_run: bool = False, **chosen: Any) -> None:
+    def __init__(self, *, dry_run: bool = False, localhost_nodeports: bool = False, **chosen: Any) -> None:
         """``chosen``: the values of `options`, see `parse_options`."""
         self._options = options = parse_options(**chosen)
         self._layouts = {family: Layout(family, options) for family in FAMILIES}
@@ -59,7 +60,10 @@ class NftBackend(Backend):
         self._kernel: Kernel | None = None
         self._turn = asyncio.Lock()
         self._guard: Guard | None = None
-        self._guarding: asyncio.Task[None] | None = None
+        self._localhost = (
+            LocalhostNodePorts(self._node_port_target) if localhost_nodeports and not dry_run else None
+        )
+        self._beside: list[asyncio.Task[None]] = []
         self.problems = ProblemLog()
         self._has_reported = False
 
@@ -68,6 +72,8 @@ class NftBackend(Backend):
             return
         self._connection = connect()
         self._kernel = Kernel(self._layouts, self._connection)
+        if self._localhost is not None:
+            self._beside.append(asyncio.create_task(self._localhost.run()))
 
     async def apply(self, changes: ChangeSet) -> None:
         services = {key: change.new for key, change in changes.changes.items()}
@@ -88,12 +94,14 @@ class NftBackend(Backend):
             log.info("the tables already hold what they should; nothing written")
         if self._guard is None:
             self._guard = Guard(self._kernel, self._connection, self._turn)
-            self._guarding = asyncio.create_task(self._guard.run())
+            self._beside.append(asyncio.create_task(self._guard.run()))
+        if self._localhost is not None:
+            self._localhost.apply(services, full=changes.full)
 
     async def stop(self) -> None:
-        if self._guarding is not None:
-            self._guarding.cancel()
-            await asyncio.gather(self._guarding, return_exceptions=True)
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -109,6 +117,9 @@ class NftBackend(Backend):
         """The addresses of this machine at which node ports are offered now."""
         assert self._kernel is not None
         return offering_node_ports(self._kernel.books.node, self._options, node_addresses())
+
+    def _node_port_target(self, family: Family) -> str | None:
+        return next((a for a in self._offering_node_ports() if family_of(a) is family), None)
 
     @classmethod
     async def cleanup(cls) -> str:

@@ -114,6 +114,11 @@ def click_options() -> tuple[click.Option, ...]:
             "the cluster knows them (primary). Without it, at all local addresses but loopback.",
         ),
         click.Option(
+            ["--localhost-nodeports", "localhost_nodeports"],
+            is_flag=True,
+            help="Also listen for TCP node ports at 127.0.0.1 and ::1, in this process (KEP-6032).",
+        ),
+        click.Option(
             ["--hook-priority", "hook_priority"],
             type=click.IntRange(-99, 199),
             default=0,
