@@ -21,10 +21,12 @@ from kpng.wire.service import service_from_wire
 
 from .open_ports import OpenPorts
 from .problems import SeenProblems
-from .rounds import follow
+from .rounds import ask, follow
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
+
+_REQUEST = globalv1.GlobalWatchReq(Sets=[localv1.GlobalServiceCIDRs]).SerializeToString()
 
 
 async def watch_global(
@@ -32,15 +34,28 @@ async def watch_global(
 ) -> AsyncGenerator[GlobalRound, None]:
     """The global state of the kpng API at ``address``, round by round, without end."""
     seen = SeenProblems(ProblemLog() if problems is None else problems)
-    ports = OpenPorts[tuple[ServiceKey, str], EndpointInfo](lambda group: group[0])
-    request = globalv1.GlobalWatchReq(Sets=[localv1.GlobalServiceCIDRs]).SerializeToString()
-    rounds = follow(address, GLOBAL_WATCH, request, lambda: GlobalRound(seen, address), tls)
+    ports = _open_ports()
+    rounds = follow(address, GLOBAL_WATCH, _REQUEST, lambda: GlobalRound(seen, address), tls)
     async with aclosing(rounds):
         async for collected in rounds:
             ports.close(collected.services, collected.endpoints, whole=collected.whole)
             if collected.whole:
                 seen.complete()
             yield collected
+
+
+async def ask_global(
+    address: str, tls: ssl.SSLContext | None = None, *, problems: ProblemLog | None = None
+) -> GlobalRound:
+    """The global state as of now, asked once. Raises ``OSError``, ``EOFError`` or `GrpcError`."""
+    collected = GlobalRound(SeenProblems(ProblemLog() if problems is None else problems), address)
+    await ask(address, GLOBAL_WATCH, _REQUEST, collected, tls)
+    _open_ports().close(collected.services, collected.endpoints, whole=collected.whole)
+    return collected
+
+
+def _open_ports() -> OpenPorts[tuple[ServiceKey, str], EndpointInfo]:
+    return OpenPorts(lambda group: group[0])
 
 
 class GlobalRound:

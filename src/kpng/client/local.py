@@ -17,7 +17,7 @@ from kpng.wire.service import service_from_wire
 
 from .open_ports import OpenPorts
 from .problems import SeenProblems
-from .rounds import follow
+from .rounds import ask, follow
 
 
 async def watch_local(
@@ -29,16 +29,26 @@ async def watch_local(
     next round is asked for when the consumer asks for the next change set, so changes collapse meanwhile.
     """
     mirror = LocalMirror()
-    ports = OpenPorts[ServiceKey, Endpoint](lambda service: service)
     seen = SeenProblems(ProblemLog() if problems is None else problems)
-    request = localv1.WatchReq(NodeName=node).SerializeToString()
-    rounds = follow(address, LOCAL_WATCH, request, lambda: LocalRound(seen, address), tls)
+    rounds = follow(address, LOCAL_WATCH, _request(node), lambda: LocalRound(seen, address), tls)
     async with aclosing(rounds):
         async for collected in rounds:
-            ports.close(collected.services, collected.endpoints, whole=collected.whole)
             changes = mirror.apply(collected)
             if changes is not None:
                 yield changes
+
+
+async def ask_local(
+    address: str, node: str, tls: ssl.SSLContext | None = None, *, problems: ProblemLog | None = None
+) -> ChangeSet:
+    """What ``node`` must do as of now, asked once. Raises ``OSError``, ``EOFError`` or `GrpcError`."""
+    collected = LocalRound(SeenProblems(ProblemLog() if problems is None else problems), address)
+    await ask(address, LOCAL_WATCH, _request(node), collected, tls)
+    return LocalMirror().apply(collected) or ChangeSet({}, full=True)
+
+
+def _request(node: str) -> bytes:
+    return localv1.WatchReq(NodeName=node).SerializeToString()
 
 
 class LocalRound:
@@ -118,6 +128,7 @@ class LocalMirror:
         self._endpoints: dict[ServiceKey, Mapping[str, Endpoint]] = {}
         self._state: dict[ServiceKey, LocalService] = {}
         self._node: LocalNode | None = None
+        self._ports = OpenPorts[ServiceKey, Endpoint](lambda service: service)
         self._started = False
 
     @property
@@ -126,6 +137,7 @@ class LocalMirror:
 
     def apply(self, collected: LocalRound) -> ChangeSet | None:
         """Take on a complete round; what it changes, or None if that is nothing. The first is ``full``."""
+        self._ports.close(collected.services, collected.endpoints, whole=collected.whole)
         touched = {**dict.fromkeys(collected.services), **dict.fromkeys(collected.endpoints)}
         if collected.whole:
             touched.update(dict.fromkeys(self._state))

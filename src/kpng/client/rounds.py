@@ -53,6 +53,25 @@ async def follow(
             await link.lost(error)
 
 
+async def ask(
+    address: str, method: str, request: bytes, collected: Round, tls: ssl.SSLContext | None = None
+) -> None:
+    """Collect one round, the whole state, by a connection of its own; nothing is tried again.
+
+    Raises ``OSError``, ``EOFError`` or `GrpcError`, each in one clear line.
+    """
+    connection = await GrpcConnection.connect(address, tls)
+    try:
+        call = await connection.open(method)
+        await call.send(request)
+        synced = False
+        while not synced:
+            for message in await call.receive():
+                synced = _collect(message, collected)
+    finally:
+        await connection.close()
+
+
 async def _one_connection(
     address: str,
     method: str,
