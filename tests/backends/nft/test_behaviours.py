@@ -1,18 +1,19 @@
-"""Behaviours by their ids (docs/semantics.md) that no other test of this folder is about: what is not done, what is
-left behind, what a change costs."""
+"""Behaviours by their ids (docs/semantics.md) that no other test of this folder is about: what is not touched, what
+a change costs."""
 
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 from collections import Counter
 from typing import Any
 
 import pytest
 
+from kpng.backends.nft import NftBackend
 from kpng.backends.nft import guard as guard_module
 from kpng.model import IPSet
+from kpng.testing import full_state
 
 pytestmark = pytest.mark.netns
 
@@ -76,33 +77,6 @@ def kernel_objects(rig: Any, family: str = "ip") -> Counter[str]:
     return counts
 
 
-def test_x9_what_goes_leaves_nothing_of_its_own(rig: Any, make: Any) -> None:
-    """No chain is made for a service or an endpoint, so none can linger; elements go with the change itself."""
-    backend = rig.start()
-    backend.set(make("other", vip=8))
-    before = kernel_objects(rig)
-    for _ in range(3):
-        backend.set(make("other", vip=8), make(**EVERY_WAY), make("one", vip=9, pods=(1,)))
-        assert kernel_objects(rig)["elements"] > before["elements"]
-        backend.set(make("other", vip=8))
-        after = kernel_objects(rig)
-        # chains of a class (a number of endpoints, never a service) are kept for a while, with their verdicts
-        assert after["chain"] <= before["chain"] + 4
-        assert after["elements"] - before["elements"] <= after["chain"] - before["chain"] + 2
-    backend.set()
-    text = rig.nft("list", "table", "ip", "kpng")
-    assert "10.96.0." not in text
-    assert "10.1.0." not in text
-
-
-def test_x10_a_fresh_start_says_nothing_wrong(rig: Any, make: Any, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "kpng")
-    backend = rig.start()
-    backend.set(make())
-    backend.checked()
-    assert [each.message for each in caplog.records if each.levelno >= logging.WARNING] == []
-
-
 def test_x17_a_change_reads_nothing_back_and_starts_no_program(
     rig: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,19 +92,6 @@ def test_x17_a_change_reads_nothing_back_and_starts_no_program(
     backend.set(*services[1:], make("s20", vip=20, pods=(1, 2)))
     monkeypatch.undo()
     assert backend.generation() == before + 1
-
-
-def test_x2_a_deleted_table_is_back_without_any_change(rig: Any, make: Any) -> None:
-    """Within two seconds, also where the kernel lets others delete it (test_guard.py has all sorts of damage)."""
-    first = rig.start()
-    first.set(make())
-    first.stop()
-    second = rig.start()
-    second.set(make())  # adopted without a write, so not owned: anybody may delete it
-    second.checked()
-    rig.nft("delete", "table", "ip", "kpng")
-    second.wait(2.0)
-    assert rig.client.reach(VIP[4], 80)
 
 
 def test_j4_a_service_of_one_family_is_nothing_to_the_other(rig: Any, make: Any) -> None:
@@ -150,3 +111,19 @@ def test_q11_killed_it_goes_on_forwarding(rig: Any, make: Any) -> None:
     backend.runner.call(backend.backend._connection.close)
     assert rig.client.reach(VIP[4], 80)
     assert rig.client.reach(NODE[4], 30080)
+
+
+@pytest.mark.parametrize("interface", ["all", "default"])
+def test_j2_a_machine_with_ipv6_switched_off_serves_ipv4(node_runner: Any, make: Any, interface: str) -> None:
+    """The table of IPv6 is there all the same, and does no harm."""
+    node_runner.namespace.run("sysctl", "-qw", f"net.ipv6.conf.{interface}.disable_ipv6=1")
+
+    async def program() -> None:
+        backend = NftBackend()
+        await backend.start()
+        await backend.apply(full_state(make(**EVERY_WAY)))
+        await backend.stop()
+
+    node_runner.run(program())
+    assert VIP[4] in node_runner.namespace.run("nft", "list", "table", "ip", "kpng")
+    assert VIP[6] in node_runner.namespace.run("nft", "list", "table", "ip6", "kpng")
