@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from kpng.cli.pipeline import pipeline, split_sinks
+from kpng.cli.pipeline import pipeline, split_sinks, wanted_by
 from kpng.cli.sinks import Sink
 from kpng.model import ProblemLog, Service, UserError
 from kpng.store import Kind, Store
@@ -90,3 +90,21 @@ async def test_a_failing_sink_ends_the_others() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await pipeline(OneService(), [Sink(waits), Sink(fails)], ProblemLog())
     assert caught.group_contains(UserError, match="port in use")
+
+
+async def nothing(store: Store) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("sinks", "once", "node"),
+    [
+        ([Sink(nothing)], False, ""),
+        ([Sink(nothing, once=True, node="n1")], True, "n1"),
+        ([Sink(nothing, node="n1"), Sink(nothing, once=True, node="n1")], False, "n1"),
+        ([Sink(nothing, node="n1"), Sink(nothing, node="n2")], False, ""),
+        ([Sink(nothing, node="n1"), Sink(nothing)], False, ""),
+    ],
+)
+def test_what_the_sinks_want_of_the_source(sinks: list[Sink], once: bool, node: str) -> None:
+    """A source may do with one Node only if no sink needs another: an API server tells so much of each of them."""
+    assert wanted_by(sinks) == (once, node)

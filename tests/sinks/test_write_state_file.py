@@ -84,6 +84,13 @@ async def test_an_incomplete_state_is_not_written(tmp_path: Path) -> None:
         await until(path.exists)
 
 
+async def test_once_is_the_first_state(tmp_path: Path) -> None:
+    store, path = Store(), tmp_path / "state.yaml"
+    fill(store, WEB)
+    await asyncio.wait_for(write_state_file(store, str(path), once=True), 5)
+    assert names_in(path) == ["web"]
+
+
 async def test_an_empty_cluster_is_written(tmp_path: Path) -> None:
     store, path = Store(), tmp_path / "state.yaml"
     async with writing(store, path):

@@ -19,4 +19,4 @@ def api(**options: str | None) -> None:
     kpng api --api brain:12090 to-api --listen tcp://:12091
     """
     source = ApiSource(*api_connection(options), problems=click.get_current_context().obj)
-    use_source(lambda _once: source)
+    use_source(lambda _wanted: source)

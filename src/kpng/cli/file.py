@@ -40,4 +40,4 @@ def file(path: str, service_cidrs: tuple[str, ...], **options: Any) -> None:
     """
     problems = click.get_current_context().obj
     filters = filters_from(options)
-    use_source(lambda once: FileSource(path, problems, filters, once=once, service_cidrs=service_cidrs))
+    use_source(lambda wanted: FileSource(path, problems, filters, once=wanted.once, service_cidrs=service_cidrs))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from kpng.kube.access import AccessOptions
 from kpng.kube.source import KubeOptions, KubeSource
 
 from .filters import filter_options, filters_from
-from .pipeline import PipelineGroup, use_source
+from .pipeline import PipelineGroup, Wanted, use_source
 
 
 @click.group("kube", cls=PipelineGroup)
@@ -31,5 +32,9 @@ def kube(kubeconfig: str, server: str, **options: Any) -> None:
     kpng kube --server http://127.0.0.1:8001 to-file -o -
     """
     access = AccessOptions(kubeconfig, server)
-    source = KubeSource(KubeOptions(access, filters_from(options)), click.get_current_context().obj)
-    use_source(lambda _once: source)
+    problems, filters = click.get_current_context().obj, filters_from(options)
+
+    def source(wanted: Wanted) -> KubeSource:
+        return KubeSource(KubeOptions(access, replace(filters, node=wanted.node)), problems)
+
+    use_source(source)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -22,8 +22,15 @@ _MORE_SINKS = "kpng.more_sinks"
 _SOURCE = "kpng.source"
 
 
-SourceMaker = Callable[[bool], Source]
-"""Makes the source, given whether one state is all that its sinks want (each has ``--once``)."""
+class Wanted(NamedTuple):
+    """What all the sinks want of the source. ``once``: one state will do. ``node``: of the Nodes only this one
+    matters; "": all of them may."""
+
+    once: bool
+    node: str
+
+
+SourceMaker = Callable[[Wanted], Source]
 
 
 def use_source(make: SourceMaker) -> None:
@@ -53,7 +60,7 @@ class PipelineGroup(click.Group):
             sinks: list[Sink] = [super().invoke(ctx)]
             sinks += [self._invoke_sink(ctx, words) for words in ctx.meta[_MORE_SINKS]]
             make: SourceMaker = ctx.meta[_SOURCE]
-            source = make(all(sink.once for sink in sinks))
+            source = make(wanted_by(sinks))
         run_to_end(pipeline(source, sinks, problems))
 
     def _invoke_sink(self, ctx: click.Context, words: list[str]) -> Any:
@@ -63,6 +70,11 @@ class PipelineGroup(click.Group):
         assert command is not None
         with command.make_context(name, rest, parent=ctx) as sub:
             return command.invoke(sub)
+
+
+def wanted_by(sinks: Sequence[Sink]) -> Wanted:
+    nodes = {sink.node for sink in sinks}
+    return Wanted(all(sink.once for sink in sinks), nodes.pop() if len(nodes) == 1 else "")
 
 
 def split_sinks(args: Sequence[str]) -> Iterator[list[str]]:

@@ -24,10 +24,11 @@ from .options import node_name_option
 @dataclass(frozen=True)
 class Sink:
     """What a sink command returns. ``run`` takes the store on until cancelled, or with ``once`` until the first
-    state has been taken."""
+    state has been taken. ``node``: the one Node that matters to it; "": all of them may."""
 
     run: Callable[[Store], Coroutine[Any, Any, None]]
     once: bool = False
+    node: str = ""
 
 
 _PATH = click.Path(dir_okay=False)
@@ -98,17 +99,19 @@ async def _serve(server: ApiServer, listen: str, tls: ssl.SSLContext | None) -> 
     type=click.Path(dir_okay=False, allow_dash=True),
     help="The file to write, each time whole and atomically; '-' for standard output.",
 )
-def to_file(output: str) -> Sink:
+@click.option("--once", is_flag=True, help="End after the first state has been written.")
+def to_file(output: str, once: bool) -> Sink:
     """Write the whole global state to a file at every change; `kpng file -i` reads it.
 
     \b
     kpng kube to-file -o global-state.yaml
+    kpng api --api brain:12090 to-file -o - --once
     """
 
     async def write(store: Store) -> None:
-        await write_state_file(store, output)
+        await write_state_file(store, output, once=once)
 
-    return Sink(write)
+    return Sink(write, once)
 
 
 class LocalSinkGroup(BackendGroup):
@@ -120,7 +123,7 @@ class LocalSinkGroup(BackendGroup):
         async def feed(store: Store) -> None:
             await run(lambda node: change_sets(store, node))
 
-        return Sink(feed, run.once)
+        return Sink(feed, run.once, run.node)
 
 
 @click.group("to-local", cls=LocalSinkGroup)

@@ -27,8 +27,9 @@ class NobodyReadsError(OSError):
     """A FIFO without a reader, which may still come."""
 
 
-async def write_state_file(store: Store, path: str) -> None:
-    """Write each new complete state until cancelled; changes that come while one is written become one.
+async def write_state_file(store: Store, path: str, *, once: bool = False) -> None:
+    """Write each new complete state until cancelled (with ``once`` the first one only); changes that come while one
+    is written become one.
 
     The file is replaced atomically, so that a reader sees the old state or the new one. ``-`` (standard output),
     devices and FIFOs get one YAML document a change. Raises `kpng.UserError` where the file cannot be written at
@@ -42,6 +43,8 @@ async def write_state_file(store: Store, path: str) -> None:
         if now != text:
             await _write(path, now, first=not text)
             text = now
+        if once:
+            return
         written = snapshot
         await asyncio.sleep(_PAUSE_SECONDS)
 
