@@ -603,6 +603,38 @@ def test_k4_x6_addresses_and_pod_cidrs_that_change_are_told_at_once(cluster: Any
     assert (told.addresses.v4, told.pod_cidrs) == (("192.0.2.2",), ("10.1.1.0/24",))
 
 
+def test_k4_k6_a_node_that_is_deleted_is_remembered(cluster: Any) -> None:
+    """Its machine goes on, and so do its node ports; only the zone is no longer known, which uses all endpoints."""
+    here = node(
+        zone="za",
+        status={"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+        spec={"podCIDRs": ["10.1.0.0/24"]},
+    )
+    cluster.set(here, service(), slice_of("web", zoned("10.1.0.1", "za"), zoned("10.1.0.2", "zb")))
+    view = cluster.view()
+    before = view.advance(cluster.store.snapshot).node
+    cluster.delete(here)
+    changes = view.advance(cluster.store.snapshot)
+    assert changes.node is None
+    assert cluster.used() == ["10.1.0.1:8080", "10.1.0.2:8080"]
+    cluster.set(service_cidr("kubernetes", "10.96.0.0/16"))
+    told = view.advance(cluster.store.snapshot).node
+    assert (told.addresses, told.pod_cidrs, told.eligible) == (before.addresses, before.pod_cidrs, True)
+    assert told.service_cidrs == ("10.96.0.0/16",)
+    view.follow("n2")
+    assert view.advance(cluster.store.snapshot).node == LocalNode(name="n2", service_cidrs=("10.96.0.0/16",))
+
+
+def test_x18_a_change_of_a_service_of_both_families_is_one(cluster: Any) -> None:
+    """What a counter of changes would count: services, not services times families."""
+    both = {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"]}
+    cluster.set(service(**both))
+    view = cluster.view()
+    assert len(view.advance(cluster.store.snapshot).changes) == 1
+    cluster.set(service(**both, sessionAffinity="ClientIP"))
+    assert len(view.advance(cluster.store.snapshot).changes) == 1
+
+
 async def test_q1_nothing_is_told_before_everything_has_been_seen() -> None:
     """Services without their endpoints would be rejected, a moment after they were served by whoever was before."""
     store = Store()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 
+from msgspec.structs import replace
+
 from kpng.model import ChangeSet, LocalNode, LocalService, Node, ServiceChange, ServiceKey
 from kpng.store import EMPTY, Snapshot, Store
 
@@ -84,12 +86,15 @@ class LocalView:
         return ChangeSet(changes, full=first, node=news) or None
 
     def _local_node(self, snapshot: Snapshot, name: str) -> LocalNode:
-        """The node as it is now; the same object if nothing that matters has changed."""
+        """The node as it is now, or as it last was; the same object if nothing that matters has changed."""
         node, cidrs = snapshot.nodes.get(name), snapshot.service_cidrs
         told, before = self._told, self._snapshot
         if told and told.name == name and node is before.nodes.get(name) and cidrs is before.service_cidrs:
             return told
-        return local_node(name, node, cidrs.values())
+        seen = local_node(name, node, cidrs.values())
+        if node is None and told and told.name == name:  # its machine goes on, whoever deleted the object
+            return replace(told, service_cidrs=seen.service_cidrs)
+        return seen
 
     def _zone_in(self, snapshot: Snapshot) -> str:
         node = snapshot.nodes.get(self._asked)
