@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from kpng.backends.document import LocalState
 from kpng.backends.print import FORMATS, PrintBackend
-from kpng.model import ChangeSet, IPSet, LocalService, UserError
+from kpng.model import ChangeSet, IPSet, LocalNode, LocalService, Scopes, UserError
 from kpng.testing import change_set, endpoint, full_state, local_service, service
 
 A = endpoint("10.1.0.1", port={"http": 8080}, local=True, hostname="web-1")
@@ -180,3 +181,49 @@ async def test_a_full_disk_is_the_worlds_fault_and_tried_again(monkeypatch: pyte
     with pytest.raises(OSError, match="No space") as caught:
         await PrintBackend().apply(full_state())
     assert not isinstance(caught.value, UserError)
+
+
+NODE = LocalNode(
+    name="n1",
+    addresses=IPSet(("192.0.2.1",), ("fd00::1",)),
+    pod_cidrs=("10.1.0.0/24",),
+    service_cidrs=("10.96.0.0/16",),
+    eligible=True,
+)
+
+
+async def test_the_node_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = [
+        ChangeSet({}, full=True, node=NODE),
+        ChangeSet({}, node=LocalNode(name="n1", addresses=IPSet(("192.0.2.1",)))),
+    ]
+    lines = (await printed(capsys, "text", *changes)).splitlines()
+    assert lines[0] == "+ node n1 192.0.2.1, fd00::1 pods 10.1.0.0/24 services 10.96.0.0/16"
+    assert lines[2] == "~ node n1 192.0.2.1 not-eligible"
+    (document,) = map(json.loads, (await printed(capsys, "json", *changes[:1])).splitlines())
+    assert document["node"] == {
+        "name": "n1",
+        "addresses": ["192.0.2.1", "fd00::1"],
+        "pod_cidrs": ["10.1.0.0/24"],
+        "service_cidrs": ["10.96.0.0/16"],
+        "eligible": True,
+    }
+
+
+async def test_a_node_of_which_nothing_is_known_is_no_news(capsys: pytest.CaptureFixture[str]) -> None:
+    printed_text = await printed(capsys, "text", ChangeSet({}, full=True, node=LocalNode(name="vm")))
+    assert printed_text == "# full state: 0 services\n"
+
+
+@pytest.mark.parametrize(
+    ("scopes", "text"),
+    [
+        (Scopes(), "internal+external"),
+        (Scopes(False, True, True), "external+short-circuit"),
+        (Scopes(False, False), "no-new-connections"),
+    ],
+)
+async def test_scopes_as_people_read_them(capsys: pytest.CaptureFixture[str], scopes: Scopes, text: str) -> None:
+    given = replace(endpoint("10.1.0.9"), scopes=scopes, terminating=True)
+    out = await printed(capsys, "text", full_state(local_service(service("demo/x"), given)))
+    assert f"10.1.0.9 (unnamed)=8080/TCP {text} terminating\n" in out

@@ -144,8 +144,8 @@ def test_standard_input_to_two_sinks() -> None:
     words = "file -i - to-local to-print --once -o yaml + to-local to-print --once -o json"
     done = kpng(*words.split(), stdin=text)
     assert done.returncode == 0, done.stderr
-    assert "---\nservices:" in done.stdout
-    assert any(line.startswith('{"services"') for line in done.stdout.splitlines())
+    assert "---\nnode:" in done.stdout
+    assert any(line.startswith('{"node"') for line in done.stdout.splitlines())
 
 
 def test_to_file_round_trip(tmp_path: Path) -> None:

@@ -8,7 +8,17 @@ import pytest
 from msgspec.structs import replace
 
 from kpng.localize import localize
-from kpng.model import Endpoint, EndpointInfo, EndpointPort, LocalService, Protocol, Scopes, Service
+from kpng.model import (
+    Endpoint,
+    EndpointInfo,
+    EndpointPort,
+    IPSet,
+    LocalService,
+    PortMapping,
+    Protocol,
+    Scopes,
+    Service,
+)
 from kpng.store import ServiceRecord
 from kpng.testing import endpoint_info, service
 
@@ -117,6 +127,63 @@ def test_b9_internal_traffic_follows_hints_and_external_local_traffic_does_not()
     local = answer(record(replace(WEB, external_traffic_local=True), *hinted), "n1", "za")
     assert used(local, "internal") == OTHER
     assert used(local, "external") == ONE
+
+
+OUTSIDE = IPSet(("203.0.113.7",))
+LOCAL = replace(WEB, external_traffic_local=True)
+REACHED = replace(LOCAL, external_ips=OUTSIDE)
+SHORT: list[tuple[str, Service, list[EndpointInfo], list[str]]] = [
+    ("f1 external IP", REACHED, [HERE, THERE], BOTH),
+    (
+        "f1 load-balancer IP",
+        replace(WEB, load_balancer_ips=IPSet(("203.0.113.7",)), external_traffic_local=True),
+        [HERE, THERE],
+        BOTH,
+    ),
+    (
+        "f1 node port",
+        service("demo/web", "10.96.0.10", ports="80:8080/TCP@30080", external_traffic_local=True),
+        [HERE, THERE],
+        BOTH,
+    ),
+    ("f3 none here", REACHED, [THERE], OTHER),
+    ("f5 policy Cluster", replace(REACHED, external_traffic_local=False), [HERE, THERE], []),
+    ("a15 nothing from outside", LOCAL, [HERE, THERE], []),
+    ("both policies Local", replace(REACHED, internal_traffic_local=True), [HERE, THERE], BOTH),
+    ("the fallback too", REACHED, [replace(THERE, **TERMINATING)], OTHER),
+    ("nobody serves", REACHED, [replace(THERE, **FAILING)], []),
+]
+
+
+@pytest.mark.parametrize(
+    ("of", "endpoints", "wanted"), [case[1:] for case in SHORT], ids=[case[0] for case in SHORT]
+)
+def test_short_circuit(of: Service, endpoints: list[EndpointInfo], wanted: list[str]) -> None:
+    """Traffic from within the cluster to an external address of policy Local uses what the Cluster policy would."""
+    assert used(answer(record(of, *endpoints)), "short_circuit") == wanted
+
+
+LINGERING: list[tuple[str, str, EndpointInfo, list[Scopes]]] = [
+    ("UDP, terminating and serving", "53/UDP", replace(THERE, **TERMINATING), [Scopes(False, False)]),
+    ("TCP has an end of its own", "53/TCP", replace(THERE, **TERMINATING), []),
+    ("no longer serving", "53/UDP", replace(THERE, ready=False, serving=False, terminating=True), []),
+    ("failing, not terminating", "53/UDP", replace(THERE, **FAILING), []),
+]
+
+
+@pytest.mark.parametrize(
+    ("port", "other", "scopes"), [case[1:] for case in LINGERING], ids=[case[0] for case in LINGERING]
+)
+def test_o5_an_endpoint_that_only_finishes_its_flows(port: str, other: EndpointInfo, scopes: list[Scopes]) -> None:
+    of = service("demo/dns", "10.96.0.10", ports=port)
+    ready, other = (
+        replace(info, ports=tuple(EndpointPort(p.name, p.port, p.protocol) for p in of.ports))
+        for info in (HERE, other)
+    )
+    local = answer(record(of, ready, other))
+    found = [e for e in local.endpoints.values() if e.addresses == other.addresses]
+    assert [e.scopes for e in found] == scopes
+    assert all(e.terminating for e in found)
 
 
 # -- families ------------------------------------------------------------------------------------------------

@@ -7,15 +7,18 @@ from typing import Any
 
 import msgspec
 
-from kpng.model import ChangeSet, Endpoint, LocalService, PortMapping, Service, ServiceKey
+from kpng.model import ChangeSet, Endpoint, LocalNode, LocalService, PortMapping, Service, ServiceKey
 
 
 class LocalState:
     """The whole local state at one moment. Immutable: `after` a change set there is another one, so that
     a backend keeps the old one until it has succeeded with the new."""
 
-    def __init__(self, services: Mapping[ServiceKey, LocalService] | None = None) -> None:
+    def __init__(
+        self, services: Mapping[ServiceKey, LocalService] | None = None, node: LocalNode | None = None
+    ) -> None:
         self.services = services or {}
+        self.node = node
 
     def after(self, changes: ChangeSet) -> LocalState:
         services = {} if changes.full else dict(self.services)
@@ -24,11 +27,23 @@ class LocalState:
                 services.pop(key, None)
             else:
                 services[key] = change.new
-        return LocalState(services)
+        return LocalState(services, changes.node or self.node)
 
     def document(self) -> dict[str, Any]:
-        """``{"services": [...]}`` in key order; see `service_document` for one of them."""
-        return {"services": [service_document(self.services[key]) for key in sorted(self.services)]}
+        """``{"node": ..., "services": [...]}``, services in key order; see `service_document` for one of them."""
+        services = [service_document(self.services[key]) for key in sorted(self.services)]
+        return {"node": node_document(self.node), "services": services} if self.node else {"services": services}
+
+
+def node_document(node: LocalNode) -> dict[str, Any]:
+    """What the node knows of itself, as JSON-able data."""
+    return {
+        "name": node.name,
+        "addresses": list(node.addresses.all()),
+        "pod_cidrs": list(node.pod_cidrs),
+        "service_cidrs": list(node.service_cidrs),
+        "eligible": node.eligible,
+    }
 
 
 def service_document(local: LocalService) -> dict[str, Any]:
@@ -55,5 +70,7 @@ def _endpoint(key: str, endpoint: Endpoint, service: Service) -> dict[str, Any]:
         "internal": endpoint.scopes.internal,
         "external": endpoint.scopes.external,
         "local": endpoint.local,
+        **({"short_circuit": True} if endpoint.scopes.short_circuit else {}),
+        **({"terminating": True} if endpoint.terminating else {}),
         **({"hostname": endpoint.hostname} if endpoint.hostname else {}),
     }

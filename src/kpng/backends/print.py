@@ -9,12 +9,13 @@ from typing import ClassVar
 import click
 import yaml
 
-from kpng.model import ChangeSet, Endpoint, ServiceChange, ServiceKey
+from kpng.model import ChangeSet, Endpoint, LocalNode, ServiceChange, ServiceKey
 
 from .contract import Backend
 from .document import LocalState
 
 FORMATS = ("text", "json", "yaml")
+_SCOPES = ("internal", "external", "short_circuit")
 
 
 class PrintBackend(Backend):
@@ -53,6 +54,9 @@ class PrintBackend(Backend):
 
 def change_lines(changes: ChangeSet) -> Iterator[str]:
     """A change set for people: ``+`` new, ``~`` changed, ``-`` gone; a last line closes it."""
+    node = changes.node
+    if node is not None and node != LocalNode(name=node.name):  # else nothing is known of it
+        yield f"{'+' if changes.full else '~'} node {_node_text(node)}"
     for key in sorted(changes.changes):
         yield from _service_lines(key, changes.changes[key])
     kind = "full state" if changes.full else "changes"
@@ -79,6 +83,18 @@ def _service_lines(key: ServiceKey, change: ServiceChange) -> Iterator[str]:
 
 def _endpoint_text(endpoint: Endpoint) -> str:
     ports = ", ".join(f"{p.name or '(unnamed)'}={p.port}/{p.protocol.name}" for p in endpoint.ports)
-    scopes = [name for name in ("internal", "external") if getattr(endpoint.scopes, name)]
-    words = [", ".join(endpoint.addresses.all()), ports, "+".join(scopes), "local" if endpoint.local else ""]
+    scopes = [name for name in _SCOPES if getattr(endpoint.scopes, name)]
+    words = [
+        ", ".join(endpoint.addresses.all()),
+        ports,
+        "+".join(scopes).replace("_", "-") or "no-new-connections",
+        "local" if endpoint.local else "",
+        "terminating" if endpoint.terminating else "",
+    ]
     return " ".join(word for word in words if word)
+
+
+def _node_text(node: LocalNode) -> str:
+    parts = {"": node.addresses.all(), "pods": node.pod_cidrs, "services": node.service_cidrs}
+    words = [f"{name} {', '.join(values)}".strip() for name, values in parts.items() if values]
+    return " ".join([node.name, *words, *([] if node.eligible else ["not-eligible"])])

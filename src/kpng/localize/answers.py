@@ -22,6 +22,7 @@ from kpng.model import (
     IPSet,
     LocalService,
     PortMapping,
+    Protocol,
     Scopes,
     Service,
     match_port,
@@ -39,6 +40,8 @@ _NO_ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType({})
 
 _SCOPES = {each: Scopes(*each) if any(each) else None for each in itertools.product((False, True), repeat=3)}
 """Shared by all endpoints; None where an endpoint is of no use."""
+
+_NO_SCOPE = Scopes(internal=False, external=False)
 
 _Uses = list[tuple[EndpointPort, Scopes]]
 """The ports that an endpoint may be used for in one family."""
@@ -122,6 +125,8 @@ class _Answers:
         for info, port in zip(pool.endpoints, pool.ports, strict=True):
             identity = id(info)
             scopes = _SCOPES[identity in inside, identity in outside, identity in short]
+            if scopes is None and _finishes_flows(info, port):
+                scopes = _NO_SCOPE
             if scopes is not None:
                 uses.setdefault(identity, []).append((port, scopes))
 
@@ -145,6 +150,12 @@ def _pool(carrying: list[tuple[EndpointInfo, EndpointPort]], family: Family) -> 
             if known.terminating and not info.terminating:
                 unique[addresses, port.port] = found
     return _Pool(family, [info for info, _ in unique.values()], [port for _, port in unique.values()])
+
+
+def _finishes_flows(info: EndpointInfo, port: EndpointPort) -> bool:
+    """Whether an endpoint that gets no new connections is to keep its old ones: UDP has none that would end, so that
+    a backend must be told whose flows to leave alone while it terminates (KEP-1669)."""
+    return port.protocol is Protocol.UDP and info.serving and info.terminating
 
 
 def _has_external_reach(service: Service) -> bool:

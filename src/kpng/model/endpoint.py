@@ -19,7 +19,8 @@ class EndpointPort(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Scopes(Struct, frozen=True, gc=False, omit_defaults=True):
-    """For which traffic a node may use an endpoint: internal (cluster IPs), external (everything else).
+    """For which new connections a node may use an endpoint: internal (to cluster IPs), external (everything else).
+    One without any scope gets none: it only finishes the UDP flows that it has.
 
     ``short_circuit``: external traffic that begins inside the cluster (at a pod, at the node itself), of a service
     with externalTrafficPolicy Local. Such traffic does not go out and come back, but uses what the Cluster policy

@@ -80,7 +80,7 @@ CHANGES = {
     "one is gone": ((HERE,), [False, True]),
     "one no longer serves": ((HERE, changed(THERE, **NOT_SERVING)), [False, True]),
     "all terminate, and serve": ((changed(HERE, **TERMINATING), changed(THERE, **TERMINATING)), [False, False]),
-    "one terminates, and serves": ((HERE, changed(THERE, **TERMINATING)), [False, True]),
+    "one terminates, and serves": ((HERE, changed(THERE, **TERMINATING)), [False, False]),
     "topology keeps to the zone": (
         (changed(HERE, zone_hints=("a",)), changed(THERE, zone_hints=("b",))),
         [False, True],
@@ -91,7 +91,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_o5_what_the_local_state_names_serves(flow: MakeFlow, name: str) -> None:
-    """Two of these differ from kube-proxy, knowingly: an endpoint that terminates or is excluded by topology."""
+    """One of these differs from kube-proxy, knowingly: an endpoint that topology has come to exclude."""
     endpoints, expected = CHANGES[name]
     old, new = on_this_node(PLAIN, HERE, THERE), on_this_node(PLAIN, *endpoints)
     assert stale_after(old, new, *flows_of(flow, "10.96.0.10:53")) == expected
