@@ -14,7 +14,6 @@ from kpng.model import (
     EndpointPort,
     IPSet,
     LocalService,
-    PortMapping,
     Protocol,
     Scopes,
     Service,
