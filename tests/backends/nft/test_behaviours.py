@@ -4,6 +4,8 @@ a change costs."""
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import subprocess
 from collections import Counter
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 from kpng.backends.nft import NftBackend
 from kpng.backends.nft import guard as guard_module
-from kpng.model import IPSet
+from kpng.model import IPSet, Protocol
 from kpng.testing import full_state
 
 pytestmark = pytest.mark.netns
@@ -127,3 +129,24 @@ def test_j2_a_machine_with_ipv6_switched_off_serves_ipv4(node_runner: Any, make:
     node_runner.run(program())
     assert VIP[4] in node_runner.namespace.run("nft", "list", "table", "ip", "kpng")
     assert VIP[6] in node_runner.namespace.run("nft", "list", "table", "ip6", "kpng")
+
+
+def sctp_init(source: int, destination: int) -> bytes:
+    """An SCTP packet with an INIT chunk (RFC 9260, 3.3.2), without checksum: connection tracking must not look."""
+    return struct.pack(">HHII", source, destination, 0, 0) + struct.pack(">BBHIIHHI", 1, 0, 20, 1, 65535, 10, 10, 1)
+
+
+@FAMILIES
+def test_h11_sctp_at_a_node_port(rig: Any, make: Any, family: int) -> None:
+    """With packets made by hand, for the kernel may have no SCTP sockets."""
+    rig.node.namespace.run("sysctl", "-qw", "net.netfilter.nf_conntrack_checksum=0")
+    rig.start().set(make(protocol=Protocol.SCTP, node_port=30080))
+    domain = socket.AF_INET if family == 4 else socket.AF_INET6
+    receiver = rig.pods.call(lambda: socket.socket(domain, socket.SOCK_RAW, socket.IPPROTO_SCTP))
+    sender = rig.client.call(lambda: socket.socket(domain, socket.SOCK_RAW, socket.IPPROTO_SCTP))
+    with receiver, sender:
+        receiver.settimeout(2)
+        sender.sendto(sctp_init(40000, 30080), (NODE[family], 0))
+        packet = receiver.recv(2048)
+    _, port = struct.unpack_from(">HH", packet, 20 if family == 4 else 0)
+    assert port == 8080
