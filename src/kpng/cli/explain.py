@@ -32,6 +32,8 @@ _SETTINGS = (
     "nodeport_addresses",
 )
 """The options of ``to-nft`` that decide what becomes of packets."""
+_LISTENER = "localhost_nodeports"
+"""Its option that makes a process listen, and no rule."""
 
 
 def _addresses(_ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -45,7 +47,7 @@ def _addresses(_ctx: click.Context, option: click.Parameter, value: str | None) 
 
 def _backend_options(command: click.Command) -> click.Command:
     """The same as ``to-nft``'s, for they must say the same."""
-    command.params += [option for option in click_options() if option.name in _SETTINGS]
+    command.params += [option for option in click_options() if option.name in (*_SETTINGS, _LISTENER)]
     return command
 
 
@@ -133,6 +135,7 @@ def _settings(options: Mapping[str, Any]) -> Settings:
         pod_interface=parsed.pod_interface,
         masquerade_all=parsed.masquerade_all,
         node_port_addresses=parsed.node_port_addresses,
+        localhost_node_ports=options[_LISTENER],
     )
 
 

@@ -50,5 +50,13 @@ def _not_a_service(packet: Packet, state: NodeState) -> str:
         return f"no Service has this address{hint}"
     if node_port is None:
         return "this node's own address, and no Service has this node port"
-    where = "loopback" if is_loopback(packet.target) else "not among --nodeport-addresses"
-    return f"node port of Service {node_port.service.key}, which is not offered at {packet.target}: it is {where}"
+    owner = f"node port of Service {node_port.service.key}"
+    if not is_loopback(packet.target):
+        return f"{owner}, which is not offered at {packet.target}: it is not among --nodeport-addresses"
+    if state.settings.localhost_node_ports and _is_listened_at(packet):
+        return f"{owner}: the backend itself listens here, and passes it on to an address of this node"
+    return f"{owner}, which is not offered at {packet.target}: it is loopback"
+
+
+def _is_listened_at(packet: Packet) -> bool:
+    return packet.protocol is Protocol.TCP and packet.target in ("127.0.0.1", "::1")
