@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import pytest
 
 from kpng.backends.nft import NftBackend
+from kpng.host.nftables import Family as NftFamily
+from kpng.host.nftables import Nftables, elements, messages
 from kpng.lab.netns import Namespace, connect
 from kpng.model import (
     ChangeSet,
@@ -263,6 +265,13 @@ class Rig:
         self._backends.append(programmed)
         return programmed
 
+    def flush_clients(self, programmed: Programmed) -> None:
+        """Forget to whom session affinity has tied clients."""
+        connection = programmed.backend._connection
+        assert connection is not None
+        parts = [part for family in NftFamily for part in _forget_clients(connection, family)]
+        self.runner.call(lambda: connection.commit(parts))
+
     def nft(self, *command: str, stdin: str | None = None) -> str:
         return self.node.namespace.run("nft", *command, stdin=stdin)
 
@@ -273,6 +282,8 @@ class Rig:
         self._backends.clear()
         self.runner.run(NftBackend.cleanup())
         self.nft("flush", "ruleset")
+        # A UDP flow of an earlier test would be answered still, whenever its source port is chosen again.
+        self.node.namespace.run("conntrack", "-F")
 
     def close(self) -> None:
         for place in (self.client, self.node, self.pods):
@@ -284,6 +295,12 @@ class Rig:
     def _delete(self) -> None:
         for space in self.spaces:
             space.delete()
+
+
+def _forget_clients(connection: Nftables, family: NftFamily) -> Iterator[bytes]:
+    where = (family, "kpng", "affinity_clients")
+    keys = [element.key for element in connection.elements(*where)]
+    return messages.delete_elements(*where, (elements.key_encoder(len(key))(key) for key in keys))
 
 
 @pytest.fixture(scope="module")

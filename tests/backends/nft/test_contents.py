@@ -166,3 +166,20 @@ class TestAffinity:
 def test_classes_tell_count_and_timeout(count: int, seconds: int) -> None:
     assert class_name("", service_class(count, seconds)) == f"affinity_{seconds}s_{count}"
     assert class_name("nodeport_", service_class(count)) == f"nodeport_count_{count}"
+
+
+@pytest.mark.parametrize(("internal", "external"), [(False, False), (True, False), (False, True), (True, True)])
+def test_i1_clients_of_both_policies(make: Make, internal: bool, external: bool) -> None:
+    """Each frontend knows the number of its own policy, and the other's where both are in use."""
+    fields = {"internal_traffic_local": internal, "external_traffic_local": external}
+    local = make(pods=(1,), external_ips=OUTSIDE, session_affinity_seconds=9, **fields)
+    numbers = {
+        policy: service_number(local.service, local.service.ports[0], local=policy) for policy in (False, True)
+    }
+    found = contents(local, frontends(local.service), Options())[Family.IPV4]
+    own = found["affinity_services"]
+    assert [number for _, number in sorted(own.items())] == [numbers[internal], numbers[external]]
+    others = found.get("affinity_others", {})
+    assert others.keys() == (own.keys() if internal or external else set())
+    for key, other in others.items():
+        assert {own[key], other} == set(numbers.values())

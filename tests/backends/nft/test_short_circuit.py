@@ -156,6 +156,22 @@ def test_i1_affinity_is_shared_with_the_cluster_ip(rig: Any, make: Any) -> None:
 
 
 @pytest.mark.netns
+@FAMILIES
+def test_i1_affinity_is_shared_by_both_policies(rig: Any, make: Any, family: int) -> None:
+    """A client from outside uses local endpoints by the external IP, and all by the cluster IP: it keeps the one it
+    had first, whichever way, if both have it."""
+    backend = rig.start()
+    backend.set(local_policy(make, here=(1, 2), pods=(1, 2, 3), session_affinity_seconds=60))
+    for first, second in ((OUTSIDE, VIP), (VIP, OUTSIDE)) * 4:
+        chosen = ""
+        while chosen not in PODS[family][:2]:  # by the cluster IP it may be the one elsewhere
+            rig.flush_clients(backend)
+            chosen = rig.client.reach(first[family], 80)[0]
+        assert set(rig.client.count(6, second[family], 80)) == {chosen}
+        assert set(rig.client.count(6, first[family], 80)) == {chosen}
+
+
+@pytest.mark.netns
 def test_i5_affinity_to_an_endpoint_elsewhere_is_no_affinity_for_the_local_policy(rig: Any, make: Any) -> None:
     """The client is tied to the endpoint elsewhere by the cluster IP, uses the local one from outside, and
     is still tied afterwards."""

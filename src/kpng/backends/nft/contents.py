@@ -42,6 +42,7 @@ NAMES = {
         "dropped",
         "masqueraded",
         "affinity_services",
+        "affinity_others",
         "affinity_numbers",
         "affinity_endpoints",
     )
@@ -160,8 +161,7 @@ def _guard(table: Elements, service: Service, frontend: Frontend, node_addresses
 def _forward(table: Elements, service: Service, frontend: Frontend, way: _Way, endpoints: list[bytes]) -> None:
     seconds = min(service.session_affinity_seconds, LONGEST_AFFINITY_SECONDS)
     if seconds and len(endpoints) <= MOST_STICKY_ENDPOINTS:  # a class has no room for more; then no affinity
-        number = service_number(service, frontend.mapping, local=way.local)
-        _forward_sticky(table, way.kind, frontend.key, number, endpoints, seconds)
+        _forward_sticky(table, service, frontend, way, endpoints, seconds)
         return
     kind, key = way.kind, frontend.key
     _add(table, kind, "services", key, mark(service_class(len(endpoints))))
@@ -171,11 +171,16 @@ def _forward(table: Elements, service: Service, frontend: Frontend, way: _Way, e
 
 
 def _forward_sticky(
-    table: Elements, kind: str, key: bytes, service: bytes, endpoints: list[bytes], seconds: int
+    table: Elements, service: Service, frontend: Frontend, way: _Way, endpoints: list[bytes], seconds: int
 ) -> None:
-    """Clients are remembered per service port and policy, so all its frontends of one policy share them."""
+    """Clients are remembered per service port and policy, so all its frontends of one policy share them. Where both
+    policies are in use, a client that is new to one keeps what it has by the other, if it is an endpoint of both;
+    if it is not, neither forgets."""
+    kind, key, mapping = way.kind, frontend.key, frontend.mapping
     _add(table, kind, "services", key, mark(service_class(len(endpoints), seconds)))
-    _add(table, kind, "affinity_services", key, service)
+    _add(table, kind, "affinity_services", key, service_number(service, mapping, local=way.local))
+    if service.internal_traffic_local or service.external_traffic_local:
+        _add(table, kind, "affinity_others", key, service_number(service, mapping, local=not way.local))
     for index, (number, endpoint) in enumerate(zip(endpoint_numbers(endpoints), endpoints, strict=True)):
         _add(table, kind, "affinity_numbers", key + mark(index), number)
         _add(table, kind, "affinity_endpoints", key + number, endpoint)

@@ -36,6 +36,7 @@ class Guard:
         """Foreign writes at the last check that ended well."""
         self._was_owned = kernel.owned
         self._complaint = ""
+        self._checking = asyncio.Lock()
 
     async def run(self) -> None:
         while True:
@@ -47,7 +48,14 @@ class Guard:
             await asyncio.sleep(max(CHECK_SECONDS, _REST * (time.monotonic() - start)))
 
     async def check(self) -> None:
-        """If somebody else may have touched the tables since the last check: read, repair, and claim them."""
+        """If somebody else may have touched the tables since the last check: read, repair, and claim them.
+
+        One check at a time: what another has found may be mended already.
+        """
+        async with self._checking:
+            await self._check()
+
+    async def _check(self) -> None:
         async with self._turn:
             foreign, owned = self._foreign_writes(), self._kernel.owned
             disturbed = self._seen is not None  # right after an adoption nobody has written yet, nor do we

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from kpng.host.nftables import Hook
 from kpng.model import Family
 
@@ -115,8 +117,10 @@ class Layout:
             f"{kind}affinity_numbers",
             f"{kind}affinity_endpoints",
         )
+        others = replace(maps, services=f"{kind}affinity_others")
         return (
             Rule((ForwardAgain(maps, seconds),), "where the client was before"),
+            Rule((ForwardAgain(others, seconds),), "where it was by the other traffic policy"),
             Rule((ForgetClient(maps),), "that endpoint is gone"),
             Rule((ForwardAnew(maps, index, seconds),), "anywhere, and remember"),
             Rule((ForwardAnew(maps, index),), "the map of clients is full"),
@@ -176,6 +180,7 @@ class Layout:
             Set(f"{kind}classes", (MARK,), verdicts=True),
             Set(f"{kind}endpoints", (*key, index), self.endpoint),
             Set(f"{kind}affinity_services", key, (MARK,), comment="frontend: number of its service port"),
+            Set(f"{kind}affinity_others", key, (MARK,), comment="the same of the other traffic policy"),
             Set(f"{kind}affinity_numbers", (*key, index), (MARK,), comment="number of an endpoint"),
             Set(f"{kind}affinity_endpoints", (*key, MARK), self.endpoint),
             *([] if kind in INSIDE.values() else unreachable),
