@@ -22,7 +22,8 @@ from .sinks import Sink
 
 log = logging.getLogger(__name__)
 
-API_SECONDS = 10.0
+API_SECONDS = 15.0
+"""More than a connection may take, so that one that cannot be made says so itself."""
 
 
 class Known(Struct, frozen=True):
@@ -53,16 +54,19 @@ async def known_from_api(address: str, tls: ssl.SSLContext | None, node: str) ->
     """Ask a kpng API for the node's state, and for the cluster's, which not every one tells. Raises `UserError`."""
     try:
         async with asyncio.timeout(API_SECONDS):
-            changes = await ask_local(address, node, tls)
-            cluster = await _cluster_from_api(address, tls, node)
+            return await _ask(address, tls, node)
     except TimeoutError:
-        raise UserError(
-            f"{address}: no state within {API_SECONDS:g} s; has what it takes its own from been there yet?"
-        ) from None
+        raise UserError(f"{address}: no state within {API_SECONDS:g} s; it may still wait for its own") from None
+
+
+async def _ask(address: str, tls: ssl.SSLContext | None, node: str) -> Known:
+    try:
+        changes = await ask_local(address, node, tls)
+        return _known(changes, node, await _cluster_from_api(address, tls, node))
     except (OSError, EOFError, GrpcError) as error:
-        reason = str(error).removeprefix(f"tcp://{address}: ").removeprefix(f"{address}: ")
+        reason = "what it said broke off" if isinstance(error, EOFError) else str(error)
+        reason = reason.removeprefix("tcp://").removeprefix(f"{address}: ")
         raise UserError(f"no kpng API at {address}: {reason}; name one with --api, or files with -i") from None
-    return _known(changes, node, cluster)
 
 
 async def _cluster_from_api(address: str, tls: ssl.SSLContext | None, node: str) -> ClusterState | None:
