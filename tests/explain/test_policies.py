@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from kpng.explain import DetectLocalMode, Explanation, NodeState, Settings, Verdict
 from kpng.model import EndpointInfo, IPSet, LocalNode, Service
-from kpng.testing import endpoint_info, service
+from kpng.testing import endpoint_info, local_service, service
 
 Make = Callable[..., NodeState]
 Ask = Callable[..., Explanation]
@@ -213,3 +213,15 @@ def test_a_go_brain_tells_no_short_circuit(make_state: Make, ask: Ask) -> None:
     }
     told = replace(state, services={key: replace(local, endpoints=endpoints)})
     assert summary(ask(told, POD, BALANCER)) == HERE
+
+
+@pytest.mark.parametrize(("available", "verdict"), [(3, DROP), (1, DROP), (2, REJECT), (0, REJECT)])
+def test_e1_to_e3_the_state_says_whether_there_are_endpoints_elsewhere(
+    available: int, verdict: str, make_state: Make, ask: Ask
+) -> None:
+    """Those that this node may not use it may not be told of; ``available`` is by family (IPv4 is 1)."""
+    asked = web()
+    told = replace(asked, ports=tuple(replace(port, available=available) for port in asked.ports))
+    state = replace(make_state(is_global=False), services={told.key: local_service(told)})
+    for source, target in ((POD, CLUSTER_IP), (NODE, BALANCER), (OUTSIDE, NODE_PORT)):
+        assert summary(ask(state, source, target)) == verdict
