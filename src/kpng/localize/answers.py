@@ -153,8 +153,8 @@ def _pool(carrying: list[tuple[EndpointInfo, EndpointPort]], family: Family) -> 
 
 
 def _finishes_flows(info: EndpointInfo, port: EndpointPort) -> bool:
-    """Whether an endpoint that gets no new connections is to keep its old ones: UDP has none that would end, so that
-    a backend must be told whose flows to leave alone while it terminates (KEP-1669)."""
+    """Whether an endpoint that gets no new connections is to keep its old ones. UDP has none that would end, so a
+    backend must be told whose flows to leave alone while it terminates (KEP-1669)."""
     return port.protocol is Protocol.UDP and info.serving and info.terminating
 
 
