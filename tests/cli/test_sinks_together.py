@@ -81,7 +81,7 @@ def test_a_brain_that_also_serves_its_own_node_and_keeps_a_copy(expected: object
 def test_the_command_ends_when_the_last_sink_has(tmp_path: Path) -> None:
     words = f"file -i {EXAMPLE} to-local to-print --once -o json + to-local to-print --once -o yaml"
     printed = output_of(*words.split(), "+", "to-local", "to-print", "--once")
-    assert printed.count('{"services"') == printed.count("---\nservices:") == printed.count("+ service ") == 1
+    assert printed.count('{"node"') == printed.count("---\nnode:") == printed.count("+ service ") == 1
 
 
 @pytest.mark.slow
