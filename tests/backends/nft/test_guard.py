@@ -8,6 +8,7 @@ import pytest
 
 from kpng.backends.nft import guard as guard_module
 from kpng.backends.nft.verify import differences
+from kpng.host.netlink import DumpInterruptedError
 from kpng.host.nftables import TableFlag
 from kpng.lab.netns import CommandError
 
@@ -151,4 +152,37 @@ def test_changes_go_on_while_tables_are_read_back(rig: Any, make: Any, adopted: 
         adopted.set(make(pods=(1 + number % 5,)), make("other", vip=8))
     adopted.checked()
     assert adopted.backend._kernel.owned
+    assert differs(adopted) == []
+
+
+def test_the_guard_survives_others_who_write_all_the_time(
+    adopted: Any, rig: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A dump that others' writes interrupt again and again tells of no damage, and so nothing is written."""
+
+    def interrupted(_: bytes) -> list[bytes]:
+        raise DumpInterruptedError
+
+    rig.nft("add", "table", "ip", "theirs")
+    before = adopted.generation()
+    with monkeypatch.context() as busy:
+        busy.setattr(adopted.backend._connection._socket, "dump", interrupted)
+        adopted.wait(4 * guard_module.CHECK_SECONDS)
+    assert adopted.generation() == before
+    assert caplog.text.count("kept changing") == 1
+    rig.nft("flush", "ruleset")
+    adopted.wait(BOUND_SECONDS)
+    assert differs(adopted) == []
+
+
+def test_the_guard_survives_what_nobody_thought_of(
+    adopted: Any, rig: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.nft("add", "table", "ip", "theirs")
+    with monkeypatch.context() as broken:
+        broken.setattr(guard_module, "differences", lambda *_: {}["no such key"])
+        adopted.wait(4 * guard_module.CHECK_SECONDS)
+    assert caplog.text.count("cannot look after the tables") == 1
+    rig.nft("flush", "ruleset")
+    adopted.wait(BOUND_SECONDS)
     assert differs(adopted) == []

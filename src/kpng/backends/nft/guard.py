@@ -43,8 +43,8 @@ class Guard:
             start = time.monotonic()
             try:
                 await self.check()
-            except OSError as error:
-                log.warning("cannot look after the tables, trying again: %s", error)
+            except Exception as error:  # whatever it is, it must not be the end of the guard
+                self._complain("cannot look after the tables", error)
             await asyncio.sleep(max(CHECK_SECONDS, _REST * (time.monotonic() - start)))
 
     async def check(self) -> None:
@@ -81,17 +81,25 @@ class Guard:
             elif claim:
                 self._kernel.claim()
         except (OSError, ProgrammingError) as error:
-            level = logging.DEBUG if str(error) == self._complaint else logging.WARNING
-            log.log(level, "cannot repair the tables, trying again: %s", error)
-            self._complaint = str(error)
+            self._complain("cannot repair the tables", error)
             return False
         self._complaint = ""
         return True
 
+    def _complain(self, what: str, error: Exception) -> None:
+        """One fault is logged once, not at each check."""
+        said = f"{what}, trying again: {str(error) or type(error).__name__}"
+        log.log(logging.DEBUG if said == self._complaint else logging.WARNING, "%s", said)
+        self._complaint = said
+
     async def _lasting_differences(self) -> list[str]:
-        """What is still wrong after a while. The first look is beside the work, the others hold it up."""
+        """What is still wrong after a while. The first look is beside the work, the others hold it up. Raises
+        `InterruptedError` where others write all the time: that is no sign of damage."""
         commits = self._connection.commits
-        found = await asyncio.to_thread(self._differences)
+        try:
+            found = await asyncio.to_thread(self._differences)
+        except InterruptedError as error:  # it may be ourselves who wrote
+            found = [str(error)]
         for _ in range(2):
             if not found and commits == self._connection.commits:
                 break
@@ -106,5 +114,7 @@ class Guard:
             return []
         try:
             return differences(self._connection, self._kernel.books)
+        except InterruptedError:
+            raise
         except OSError as error:
             return [f"cannot be read: {error}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections.abc import Iterator, Sequence
 
@@ -120,9 +121,8 @@ class Nftables:
                 yield found
 
     def _dump(self, request: bytes) -> list[bytes]:
-        for _ in range(_DUMP_ATTEMPTS - 1):
-            try:
+        """Raises `InterruptedError` where others write all the time, so that no dump is of one generation."""
+        for _ in range(_DUMP_ATTEMPTS):
+            with contextlib.suppress(DumpInterruptedError):
                 return self._socket.dump(request)
-            except DumpInterruptedError:
-                continue
-        return self._socket.dump(request)
+        raise InterruptedError("the tables kept changing while they were read")
