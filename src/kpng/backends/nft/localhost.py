@@ -112,7 +112,12 @@ class LocalhostNodePorts:
             _reset(writer)
             return
         try:
-            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_pump(reader, back))
+                group.create_task(_pump(there, writer))
+        except* OSError:
+            for end in (writer, back):
+                _reset(end)
         finally:
             for end in (writer, back):
                 end.close()
@@ -120,19 +125,27 @@ class LocalhostNodePorts:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     """As near to a refused connection as one can get that has been accepted (socket(7), SO_LINGER)."""
+    if writer.is_closing():
+        return
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """One direction, to its end; the other may go on (half-closed connections)."""
-    try:
-        while chunk := await source.read(_CHUNK):
-            sink.write(chunk)
-            await sink.drain()
-        sink.write_eof()
-    except OSError:
-        _reset(sink)
+    """One direction, to its end; the other may go on (half-closed connections). Raises `OSError` where that is not
+    how it ended."""
+    while chunk := await source.read(_CHUNK):
+        _check(sink)
+        sink.write(chunk)
+        await sink.drain()
+    _check(sink)
+    sink.write_eof()
+
+
+def _check(sink: asyncio.StreamWriter) -> None:
+    """What has been lost must not be written to: uvloop's answer to that is no `OSError`."""
+    if sink.is_closing():
+        raise ConnectionResetError(errno.ECONNRESET, "the other end went away")
 
 
 def _places(local: LocalService) -> Iterator[Place]:
