@@ -97,3 +97,11 @@ def test_however_it_came_about_the_state_is_as_if_it_had_come_at_once(
         at_once = Rounds().take(now, dict(given_rows), whole=True).get(WEB, {})
         assert state == at_once
         assert all(port.protocol for row in state.values() if row for port in row.ports)
+
+
+def test_nothing_is_kept_of_services_that_are_gone() -> None:
+    """In a cluster whose services come and go, a client that runs for months would only grow."""
+    rounds = Rounds()
+    rounds.take(service(PortMapping(53, UDP, "dns")), {"a": DNS})
+    rounds.take(None, {"a": None})
+    assert rounds.ports._mappings == rounds.ports._open == {}

@@ -36,7 +36,10 @@ class OpenPorts(Generic[G, E]):
         if whole:
             self._mappings, self._open = {}, {}
         for key, service in services.items():
-            self._mappings[key] = service.ports if service else ()
+            if service is None:
+                self._mappings.pop(key, None)
+            else:
+                self._mappings[key] = service.ports
         touched = set(services)
         for group, rows in endpoints.items():
             touched.add(self._service_of(group))
