@@ -293,3 +293,24 @@ def test_nothing_to_do() -> None:
     planner = Planner()
     planner.note(ChangeSet({}, full=True))
     assert planner.plan() is None
+
+
+def test_whether_node_ports_are_taken_is_known_without_a_look_at_all_services() -> None:
+    """It is asked before each pass."""
+    plain = dns(PODS[0])
+    first, second = (
+        dns(PODS[0], name=name, ports="53:5353/UDP@30053", ip=ip)
+        for name, ip in (("a", "10.96.0.11"), ("b", "10.96.0.12"))
+    )
+    planner = settled(plain)
+    assert not planner.needs_node_addresses
+    planner.note(change_set([plain], [plain, first, second]))
+    assert planner.needs_node_addresses
+    planner.done()
+    planner.note(change_set([plain, first, second], [plain, second]))
+    planner.done()
+    assert planner.needs_node_addresses
+    planner.note(change_set([plain, second], [plain]))
+    assert planner.needs_node_addresses, "its flows are due"
+    planner.done()
+    assert not planner.needs_node_addresses

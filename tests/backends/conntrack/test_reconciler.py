@@ -135,14 +135,28 @@ async def test_what_piles_up_is_one_pass(kernel: Kernel, flow: MakeFlow) -> None
     assert one.passes == 2
 
 
-async def test_changes_that_undo_each_other_are_no_work(kernel: Kernel) -> None:
+NOTHING: list[LocalService] = []
+IN_BETWEEN = [
+    pytest.param([[dns(1)], [dns(1, 2)], [dns(1)]], "10.1.0.2:5353", id="an endpoint came and went"),
+    pytest.param([[dns(1)], [dns(2)], [dns(1)]], "10.1.0.2:5353", id="another took its place for a while"),
+    pytest.param([[dns(1)], NOTHING, [dns(1)]], "", id="for a while there was no service"),
+]
+
+
+@pytest.mark.parametrize(("states", "answered_by"), IN_BETWEEN)
+async def test_what_was_real_in_between_has_left_its_flows(
+    kernel: Kernel, flow: MakeFlow, states: list[list[LocalService]], answered_by: str
+) -> None:
+    """All of it was in the kernel before the pass came, however little is left of it."""
     one = ConntrackReconciler()
-    one.note(full_state(dns(1)))
+    one.note(full_state(*states[0]))
     await one.reconcile()
-    one.note(change_set([dns(1)], [dns(2)]))
-    one.note(change_set([dns(2)], [dns(1)]))
-    await one.reconcile()
-    assert one.passes == 1
+    for before, after in itertools.pairwise(states):
+        one.note(change_set(before, after))
+    good = flow("10.96.0.10:53", "10.1.0.1:5353")
+    kernel.table = [good, flow("10.96.0.10:53", answered_by)]
+    assert await one.reconcile() == 1
+    assert kernel.table == [good]
 
 
 async def test_passing_failures_are_retried_and_told_once(
@@ -159,6 +173,18 @@ async def test_passing_failures_are_retried_and_told_once(
     assert len(warnings) == 1
     assert "No buffer space available" in warnings[0]
     assert one.passes == 4
+
+
+async def test_what_nobody_thought_of_is_told_and_not_the_end(
+    kernel: Kernel, flow: MakeFlow, caplog: pytest.LogCaptureFixture
+) -> None:
+    kernel.table = [flow("10.96.0.10:53")]
+    kernel.failures = [KeyError("no such thing")] * 3
+    one = ConntrackReconciler()
+    async with running(one):
+        one.note(full_state(dns(1)))
+        await until(lambda: one.removed == 1)
+    assert caplog.text.count("KeyError: 'no such thing'") == 1
 
 
 async def test_changes_during_a_failure_are_not_lost(kernel: Kernel, flow: MakeFlow) -> None:

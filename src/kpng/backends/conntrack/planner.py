@@ -43,13 +43,15 @@ class Planner:
     def __init__(self) -> None:
         self._by_service: dict[ServiceKey, dict[Frontend, Targets]] = {}
         self._claims: dict[Frontend, dict[ServiceKey, Targets]] = {}
+        self._node_ports: set[Frontend] = set()
+        """Those that are claimed."""
         self._due: dict[Frontend, Targets | None] = {}
         """With the endpoints that left, or `_EVERYTHING`."""
 
     @property
     def needs_node_addresses(self) -> bool:
         """Whether `plan` has to know this node's addresses."""
-        return any(frontend.is_node_port for frontend in (*self._due, *self._claims))
+        return bool(self._node_ports) or any(frontend.is_node_port for frontend in self._due)
 
     def note(self, changes: ChangeSet) -> None:
         """Take over changes that are real by now."""
@@ -74,8 +76,11 @@ class Planner:
             del claims[key]
         else:
             claims[key] = targets
+        if frontend.is_node_port:
+            self._node_ports.add(frontend)
         if not claims:
             del self._claims[frontend]
+            self._node_ports.discard(frontend)
         self._fall_due(frontend, before, self._serving(frontend))
 
     def _serving(self, frontend: Frontend) -> Targets | None:

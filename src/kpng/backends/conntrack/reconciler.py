@@ -44,7 +44,8 @@ class ConntrackReconciler:
         self._node_port_addresses = node_port_addresses
         self._planner = Planner()  # only used by one pass at a time, in its thread
         self._conntrack: Conntrack | None = None
-        self._noted: ChangeSet | None = None
+        self._noted: list[ChangeSet] = []
+        """One by one: what was real for a moment only has left its flows, too."""
         self._arrived = asyncio.Event()
         self._available = True
         self.removed = 0
@@ -57,8 +58,7 @@ class ConntrackReconciler:
             return
         concerned = {k: c for k, c in changes.changes.items() if has_udp(c.old) or has_udp(c.new)}
         if concerned or changes.full:
-            mine = ChangeSet(concerned, changes.full)
-            self._noted = self._noted.then(mine) if self._noted else mine
+            self._noted.append(ChangeSet(concerned, changes.full))
             self._arrived.set()
 
     async def run(self) -> None:
@@ -69,7 +69,7 @@ class ConntrackReconciler:
                 await self._reconcile_at_last()
                 await asyncio.sleep(min(_REST * self.seconds, _LONGEST_REST_SECONDS))
         except ConntrackUnavailableError as error:
-            self._available, self._noted = False, None
+            self._available, self._noted = False, []
             log.warning("stale UDP flows are not removed: %s", error)
         finally:
             self.close()
@@ -86,7 +86,9 @@ class ConntrackReconciler:
         while True:
             try:
                 await self.reconcile()
-            except OSError as error:
+            except ConntrackUnavailableError:
+                raise
+            except Exception as error:  # whatever it is, flows must not be left alone for good
                 said = f"{type(error).__name__}: {error}"
                 delay = min(FIRST_RETRY_SECONDS * 2 ** min(attempt, 10), LAST_RETRY_SECONDS)
                 level = logging.DEBUG if said == fault else logging.WARNING
@@ -102,8 +104,8 @@ class ConntrackReconciler:
         Raises `OSError` (then the next pass does it again) or `ConntrackUnavailableError`.
         """
         self._arrived.clear()
-        changes, self._noted = self._noted, None
-        worker = asyncio.ensure_future(asyncio.to_thread(self._pass, changes))
+        noted, self._noted = self._noted, []
+        worker = asyncio.ensure_future(asyncio.to_thread(self._pass, noted))
         try:
             removed = await asyncio.shield(worker)
         except asyncio.CancelledError:
@@ -112,9 +114,9 @@ class ConntrackReconciler:
         self.removed += removed
         return removed
 
-    def _pass(self, changes: ChangeSet | None) -> int:
+    def _pass(self, noted: Iterable[ChangeSet]) -> int:
         start = monotonic()
-        if changes is not None:
+        for changes in noted:
             self._planner.note(changes)
         plan = self._planner.plan(self._here() if self._planner.needs_node_addresses else ())
         if plan is None:
