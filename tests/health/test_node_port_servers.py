@@ -265,3 +265,23 @@ async def test_an_empty_change_set_is_no_event(web: Any) -> None:
         await web.until_open("127.0.0.1", port)
         rigged.servers.apply(ChangeSet({}))
         assert (await web.get("127.0.0.1", port)).status == 200
+
+
+async def test_addresses_that_cannot_be_read_now_are_read_later(
+    web: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Interfaces that keep changing are no reason to end the proxy."""
+    monkeypatch.setattr(server, "RETRY_SECONDS", 0.01)
+    port = web.free_port()
+    failures = [InterruptedError("the addresses kept changing while they were read")] * 3
+
+    def addresses(_: IPSet) -> Mapping[Family, tuple[str, ...]]:
+        if failures:
+            raise failures.pop()
+        return HERE
+
+    servers = HealthCheckServers(HealthState(), addresses)
+    async with web.background(servers.run()):
+        servers.apply(full_state(checked(port, "10.244.0.1")))
+        await web.until_open("127.0.0.1", port)
+    assert caplog.text.count("kept changing") == 1

@@ -55,6 +55,8 @@ class HealthCheckServers:
         self._checks = HealthChecks()
         self._open: dict[_Place, tuple[_Listening, Server]] = {}
         self._faults: dict[_Place, str] = {}
+        self._unreadable = ""
+        """Why the machine's addresses are not known; "" where they are."""
         self._changed = asyncio.Event()
 
     def apply(self, changes: ChangeSet) -> None:
@@ -81,13 +83,15 @@ class HealthCheckServers:
 
     async def _next_occasion(self) -> None:
         try:
-            async with asyncio.timeout(server.RETRY_SECONDS if self._faults else None):
+            async with asyncio.timeout(server.RETRY_SECONDS if self._faults or self._unreadable else None):
                 await self._changed.wait()
         except TimeoutError:
-            log.debug("trying %d health checks again", len(self._faults))
+            log.debug("trying health checks again: %s", self._unreadable or len(self._faults))
 
     async def _reconcile(self) -> None:
-        wanted = dict(self._wanted())
+        wanted = self._known_wanted()
+        if wanted is None:
+            return
         for place, (listening, _) in [*self._open.items()]:
             if wanted.get(place) != listening:
                 await self._close(place)
@@ -96,6 +100,19 @@ class HealthCheckServers:
         for place, listening in wanted.items():
             if place not in self._open:
                 await self._try_to_open(place, listening)
+
+    def _known_wanted(self) -> dict[_Place, _Listening] | None:
+        """None while the machine's addresses cannot be read: then everything stays as it is."""
+        try:
+            wanted = dict(self._wanted())
+        except OSError as error:
+            fault = f"cannot tell where to answer health checks: {error.strerror or error}"
+            if fault != self._unreadable:
+                log.error("%s; trying again every %.0f s", fault, server.RETRY_SECONDS)
+            self._unreadable = fault
+            return None
+        self._unreadable = ""
+        return wanted
 
     def _wanted(self) -> Iterator[tuple[_Place, _Listening]]:
         addresses = self._addresses(self._node)
