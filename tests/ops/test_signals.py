@@ -31,10 +31,10 @@ print("result", result, flush=True)
 
 
 @contextmanager
-def running(work: str, runner: str = "uvloop.run") -> Iterator[subprocess.Popen[str]]:
+def running(work: str, runner: str = "uvloop.run", *before: str) -> Iterator[subprocess.Popen[str]]:
     indented = work.replace("\n", "\n    ")
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(work=indented, runner=runner)],
+        [*before, sys.executable, "-c", PROGRAM.format(work=indented, runner=runner)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -66,12 +66,20 @@ finally:
 
 
 @pytest.mark.parametrize("runner", ["uvloop.run", "asyncio.run"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_cancels_the_work(number: signal.Signals, runner: str) -> None:
     with running(CLEAN_UP, runner) as process:
         code, out, err, seconds = ended(process, number)
     assert (code, out, err) == (0, "cleaned up\nresult None\n", "")
     assert seconds < 1
+
+
+def test_a_hangup_that_is_to_be_ignored_is() -> None:
+    """nohup(1): it goes on without its terminal."""
+    with running(WAIT, "uvloop.run", "nohup") as process:
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
 
 
 HANGING = {

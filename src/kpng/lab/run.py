@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -47,7 +46,6 @@ async def run_lab(options: LabOptions) -> int:
     """
     topology = plan(options.name, options.nodes)
     _check_machine()
-    _end_with_the_terminal()
     started = time.monotonic()
 
     def say(text: str) -> None:
@@ -124,13 +122,6 @@ def _check_machine() -> None:
     for tool, package in TOOLS.items():
         if shutil.which(tool) is None:
             raise UserError(f"the lab needs the command {tool!r}: install it with 'apt-get install {package}'")
-
-
-def _end_with_the_terminal() -> None:
-    """SIGHUP is taken as SIGTERM, unless it is to be ignored (nohup(1)): by itself it would end us on the spot, and
-    nobody would remove the lab."""
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, signal.raise_signal, signal.SIGTERM)
 
 
 def _remove_remains(name: str, say: Callable[[str], None]) -> None:

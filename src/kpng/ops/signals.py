@@ -15,7 +15,8 @@ STOP_SECONDS = 1.5
 
 
 async def run_until_signal(work: Coroutine[Any, Any, T]) -> T | None:
-    """Await ``work``; SIGINT or SIGTERM cancels it and makes this return None.
+    """Await ``work``; SIGINT, SIGTERM, or a SIGHUP that is not to be ignored (nohup(1)) cancels it and makes this
+    return None.
 
     What does not end within `STOP_SECONDS`, or on a second signal, is ended with the process (exit code 1):
     nothing that kpng holds needs a longer goodbye. That holds for what comes after the work as well (threads
@@ -35,7 +36,9 @@ async def run_until_signal(work: Coroutine[Any, Any, T]) -> T | None:
         watchdog.start()
         task.cancel()
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # by itself it would end us on the spot
+        signals.append(signal.SIGHUP)
     for number in signals:
         loop.add_signal_handler(number, stop)
     try:
