@@ -84,6 +84,27 @@ def test_ports_come_and_go_with_their_services(listening: Any, make: Any) -> Non
         on_node(listening, lambda: ask("127.0.0.1"))
 
 
+def test_endpoints_that_change_move_no_node_port(
+    listening: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All node ports are looked at only when one comes or goes, not at each of the many changes of endpoints."""
+    listening.set(make(node_port=30080), make("other", vip=8, node_port=30081))
+    listening.wait(0.05)
+    looked = 0
+
+    async def look(_: Any) -> None:
+        nonlocal looked
+        looked += 1
+
+    monkeypatch.setattr(localhost.LocalhostNodePorts, "_reconcile", look)
+    listening.set(make(node_port=30080, pods=(1,)), make("other", vip=8, node_port=30081))
+    listening.wait(0.05)
+    assert looked == 0
+    listening.set(make(node_port=30080, pods=(1,)))
+    listening.wait(0.05)
+    assert looked == 1
+
+
 def test_without_endpoints_the_connection_is_reset(listening: Any, make: Any) -> None:
     listening.set(make(node_port=30080, pods=()))
     with pytest.raises(ConnectionResetError):

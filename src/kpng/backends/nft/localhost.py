@@ -41,16 +41,16 @@ class LocalhostNodePorts:
         self._changed = asyncio.Event()
 
     def apply(self, services: Mapping[ServiceKey, LocalService | None], *, full: bool) -> None:
-        """Take over what has been programmed."""
-        if full:
-            self._places.clear()
-        for key, local in services.items():
+        """Take over what has been programmed. Only if that moves a node port is there more to do."""
+        gone = dict.fromkeys(self._places) if full else {}
+        for key, local in {**gone, **services}.items():
             places = frozenset(_places(local)) if local else frozenset()
-            if places:
-                self._places[key] = places
-            else:
-                self._places.pop(key, None)
-        self._changed.set()
+            if places == self._places.get(key, frozenset()):
+                continue
+            self._places[key] = places
+            if not places:
+                del self._places[key]
+            self._changed.set()
 
     async def run(self) -> None:
         """Serve until cancelled."""
