@@ -196,8 +196,22 @@ def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     assert str(caught.value).startswith("--")
 
 
-def test_what_a_mode_does_not_need_is_not_looked_at() -> None:
+def test_what_a_mode_does_not_need_is_named_and_not_looked_at(caplog: pytest.LogCaptureFixture) -> None:
     """As in kube-proxy's configuration, where it may be left over."""
     found = parse_options(pod_bridge_interface="a b", pod_interface_name_prefix="x", cluster_cidr=("10.0.0.0/8",))
     assert found.detect_local_mode is DetectLocalMode.CLUSTER_CIDR
     assert found.pod_interface == ""
+    assert caplog.messages == [
+        f"{option} is not heeded: --detect-local-mode is ClusterCIDR"
+        for option in ("--pod-bridge-interface", "--pod-interface-name-prefix")
+    ]
+
+
+@pytest.mark.parametrize("mode", ["NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"])
+def test_a_cluster_cidr_that_counts_for_nothing_is_named(mode: str, caplog: pytest.LogCaptureFixture) -> None:
+    needed = {
+        "BridgeInterface": {"pod_bridge_interface": "cni0"},
+        "InterfaceNamePrefix": {"pod_interface_name_prefix": "v"},
+    }
+    parse_options(detect_local_mode=mode, cluster_cidr=("10.0.0.0/8",), **needed.get(mode, {}))
+    assert caplog.messages == [f"--cluster-cidr is not heeded: --detect-local-mode is {mode}"]

@@ -150,6 +150,10 @@ def parse_options(
         DetectLocalMode.BRIDGE_INTERFACE: ("--pod-bridge-interface", pod_bridge_interface),
         DetectLocalMode.INTERFACE_NAME_PREFIX: ("--pod-interface-name-prefix", pod_interface_name_prefix),
     }
+    of_modes = {DetectLocalMode.CLUSTER_CIDR: ("--cluster-cidr", cluster_cidr), **interfaces}
+    for wanted, (option, given) in of_modes.items():
+        if given and wanted is not mode:
+            log.warning("%s is not heeded: --detect-local-mode is %s", option, mode.value)
     return Options(
         cluster_cidrs=_cluster_cidrs(cluster_cidr),
         masquerade_all=masquerade_all,
