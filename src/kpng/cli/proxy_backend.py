@@ -26,13 +26,18 @@ class ProxyBackend(ReportingBackend):
     ) -> None:
         super().__init__(NftBackend(**options), state, servers)
         self._bind_address = bind_address
-        self._has_taken_over = False
+        self._taking_over: asyncio.Task[None] | None = None
 
     async def apply(self, changes: ChangeSet) -> None:
+        """The first time that is done, what kube-proxy has left goes; that may take long, and no change waits."""
         await super().apply(changes)
-        if not self._has_taken_over:
-            self._has_taken_over = True
-            await asyncio.to_thread(take_over_from_kube_proxy)
+        if self._taking_over is None:
+            self._taking_over = asyncio.create_task(asyncio.to_thread(take_over_from_kube_proxy))
+
+    async def stop(self) -> None:
+        if self._taking_over is not None:
+            self._taking_over.cancel()
+        await super().stop()
 
     def adjusted(self, node: LocalNode) -> LocalNode:
         """A specific bind address is the node's, in its family (K2)."""
