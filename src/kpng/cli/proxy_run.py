@@ -22,8 +22,8 @@ from kpng.kube.access import AccessOptions
 from kpng.kube.convert import Filters
 from kpng.kube.source import KubeOptions, KubeSource
 from kpng.localize import Auditor, change_sets
-from kpng.model import ProblemLog
-from kpng.proxyconfig import EXTERNAL_IPS_GATE, KubeProxyConfiguration, configuration_data
+from kpng.model import IPSet, ProblemLog
+from kpng.proxyconfig import EXTERNAL_IPS_GATE, KubeProxyConfiguration, configuration_data, family_warnings
 from kpng.store import Store
 
 from .config_watch import until_changed
@@ -62,8 +62,12 @@ async def run_proxy(options: ProxyOptions) -> int:
         if options.init_only:
             log.info("the machine is prepared, and --init-only was given: done")
         else:
-            addresses = ", ".join(node.addresses.all()) if node else ""
-            log.info("proxy of Node %s (%s), mode %s", name, addresses or "addresses unknown", MODE)
+            addresses = node.addresses if node else IPSet()
+            log.info(
+                "proxy of Node %s (%s), mode %s", name, ", ".join(addresses.all()) or "addresses unknown", MODE
+            )
+            for warning in family_warnings(config, addresses):
+                log.warning("%s", warning)
             background += [group.create_task(part) for part in _parts(config, store, problems, name)]
             await asyncio.wait(background, return_when=asyncio.FIRST_COMPLETED)
         for task in background:

@@ -5,6 +5,7 @@ from .decode import Reading, read_configuration
 from .defaults import apply_defaults
 from .duration import Duration
 from .encode import configuration_data, write_configuration
+from .families import family_warnings
 from .flags import FLAGS, Flag, config_from_flags, flag_options, overlay_flags
 from .types import KubeProxyConfiguration
 from .validate import check, mistakes
@@ -23,6 +24,7 @@ __all__ = [
     "check",
     "config_from_flags",
     "configuration_data",
+    "family_warnings",
     "flag_options",
     "ignored_fields",
     "mistakes",
