@@ -140,3 +140,11 @@ def test_an_address_in_use_ends_it(tmp_path: Path) -> None:
         ended = subprocess.run([*KPNG, *words], capture_output=True, text=True, timeout=20, check=False)
     assert ended.returncode == 2
     assert f"kpng: error: health of the proxy: cannot listen on 127.0.0.1:{port}" in ended.stderr
+
+
+def test_what_ends_at_once_serves_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path, *OBJECTS)
+    words = ["file", "-i", str(path), "to-local", "to-print", "--once", "--healthz-bind-address", "127.0.0.1:0"]
+    ended = subprocess.run([*KPNG, *words], capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("kpng: error: --healthz-bind-address and --once: ")

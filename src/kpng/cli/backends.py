@@ -63,6 +63,8 @@ def backend_command(name: str, backend: type[Backend]) -> click.Command:
 
     @click.pass_context
     def start(ctx: click.Context, /, node_name: str | None, once: bool, healthz: str, **options: Any) -> BackendRun:
+        if once and healthz:
+            raise UserError("--healthz-bind-address and --once: nobody could ask what ends at once; leave one out")
         return BackendRun(partial(backend, **options), nearest_node_name(ctx, node_name), once, healthz)
 
     common = (
