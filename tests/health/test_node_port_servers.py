@@ -285,3 +285,15 @@ async def test_addresses_that_cannot_be_read_now_are_read_later(
         servers.apply(full_state(checked(port, "10.244.0.1")))
         await web.until_open("127.0.0.1", port)
     assert caplog.text.count("kept changing") == 1
+
+
+async def test_without_health_checks_addresses_do_not_matter(web: Any) -> None:
+    """They are read for nothing wherever pods come and go."""
+    asked: list[IPSet] = []
+    servers = HealthCheckServers(HealthState(), lambda node: asked.append(node) or HERE)
+    async with web.background(servers.run()):
+        servers.apply(full_state(checked(0)))
+        for _ in range(3):
+            servers.look_again()
+            await asyncio.sleep(0.005)
+    assert asked == []

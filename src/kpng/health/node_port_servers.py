@@ -115,6 +115,8 @@ class HealthCheckServers:
         return wanted
 
     def _wanted(self) -> Iterator[tuple[_Place, _Listening]]:
+        if not self._checks.wanted:  # addresses of pods come and go, and are told as well
+            return
         addresses = self._addresses(self._node)
         for service, check in self._checks.wanted.items():
             for family in FAMILIES:
