@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 from kpng.backends import load_backend, run_backend
 from kpng.backends.nft import NftBackend
 from kpng.backends.nft import backend as backend_module
+from kpng.backends.nft.kernel import Kernel
 from kpng.backends.nft.verify import differences
 from kpng.host.nftables import TableFlag
-from kpng.model import ChangeSet, IPSet, LocalService, ServiceChange
+from kpng.model import ChangeSet, IPSet, LocalNode, LocalService, ServiceChange
 
 Make = Callable[..., LocalService]
 
@@ -40,6 +42,27 @@ def test_driven_by_the_runtime(rig: Any, make: Make) -> None:
     steps = full(before), ChangeSet({before.service.key: ServiceChange(before, after)})
     rig.runner.run(run_backend(NftBackend(), stream(*steps)))
     assert set(rig.client.count(5, "10.96.0.7", 80)) == {"10.1.0.2"}
+
+
+@pytest.mark.netns
+def test_what_may_take_long_does_not_hold_up_the_event_loop(
+    rig: Any, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small change is faster at once; a Node may concern every Service with source ranges."""
+    threads: list[int] = []
+    apply = Kernel.apply
+
+    def noting(*args: Any, **options: Any) -> Any:
+        threads.append(threading.get_ident())
+        return apply(*args, **options)
+
+    monkeypatch.setattr(Kernel, "apply", noting)
+    backend = rig.start()
+    loop = backend.runner.call(threading.get_ident)
+    backend.set(make())
+    backend.set(make(pods=(1,)))
+    backend.set(make(pods=(1,)), node=LocalNode(name="n", addresses=IPSet(("192.0.2.1",))))
+    assert [each == loop for each in threads] == [False, True, False]
 
 
 @pytest.mark.netns

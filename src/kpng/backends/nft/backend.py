@@ -83,7 +83,7 @@ class NftBackend(Backend):
         assert self._kernel is not None, "apply before start"
         assert self._connection is not None
         async with self._turn:
-            if self._kernel.known and not changes.full and _is_small(services):
+            if self._kernel.known and _is_small(changes):
                 draft, adopted = self._kernel.apply(services, full=False, node=changes.node)
             else:
                 draft, adopted = await asyncio.to_thread(
@@ -177,5 +177,9 @@ def connect() -> Nftables:
     return connection
 
 
-def _is_small(services: Services) -> bool:
-    return sum(1 + len(local.endpoints) if local else 1 for local in services.values()) <= _INLINE_ENDPOINTS
+def _is_small(changes: ChangeSet) -> bool:
+    """A Node that changes is rare, and may concern every Service with source ranges."""
+    if changes.full or changes.node is not None:
+        return False
+    services = (change.new for change in changes.changes.values())
+    return sum(1 + len(local.endpoints) if local else 1 for local in services) <= _INLINE_ENDPOINTS
