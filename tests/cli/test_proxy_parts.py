@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from kpng.cli import config_watch, proxy_node
 from kpng.cli.config_watch import ConfigurationChangedError, until_changed
@@ -277,13 +278,19 @@ async def test_u3_a_link_to_elsewhere_is_followed(tmp_path: Path, monkeypatch: p
             await watching
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("OS file watch limit reached"),
+        WatchfilesRustInternalError("Error creating recommended watcher: Too many open files (os error 24)"),
+    ],
+    ids=["no watch is left", "no inotify instance is left"],
+)
 async def test_u3_where_nothing_can_be_watched_it_is_looked_at_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """As where the machine has no inotify instance left."""
-
     def refuse(*_: object, **__: object) -> None:
-        raise OSError("OS file watch limit reached")
+        raise error
 
     monkeypatch.setattr(config_watch, "LOOK_AGAIN_SECONDS", 0.05)
     monkeypatch.setattr(config_watch, "awatch", refuse)

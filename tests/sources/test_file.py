@@ -343,3 +343,42 @@ def test_standard_input(text: str, said: str) -> None:
     program = PROGRAM.replace("*store.snapshot.services", "*map(str, store.snapshot.services)")
     done = subprocess.run([sys.executable, "-c", program], input=text, capture_output=True, text=True, check=True)
     assert done.stdout == said
+
+
+FOLLOWS = """
+import asyncio, pathlib, sys
+from kpng.model import ProblemLog
+from kpng.sources.file import FileSource
+from kpng.store import EMPTY, Store
+
+pathlib.Path("/proc/sys/user/max_inotify_instances").write_text("0")
+
+async def follow():
+    store, seen = Store(), EMPTY
+    running = asyncio.create_task(FileSource(sys.argv[1], ProblemLog()).run(store))
+    for _ in range(2):
+        newer = asyncio.create_task(store.newer(seen))
+        await asyncio.wait([newer, running], return_when=asyncio.FIRST_COMPLETED)
+        seen = newer.result() if newer.done() else running.result()
+        print(*map(str, seen.services), flush=True)
+    running.cancel()
+
+asyncio.run(follow())
+"""
+
+
+@pytest.mark.netns
+def test_where_no_inotify_instance_is_left_it_is_looked_at_again(tmp_path: Path) -> None:
+    """There are 128 for all of a user's processes, and a node's containers are all root's. Here: a user namespace,
+    which has a limit of its own."""
+    path = tmp_path / "one.yaml"
+    path.write_text(service())
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", FOLLOWS, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
+        try:
+            assert following.stdout is not None
+            assert following.stdout.readline() == "demo/web\n"
+            replace(path, service("other"))
+            assert following.stdout.readline() == "demo/other\n"
+        finally:
+            following.kill()

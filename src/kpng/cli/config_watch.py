@@ -31,7 +31,7 @@ async def until_changed(path: str, content: bytes) -> None:
         try:
             async for _ in _events(file.parent):
                 _check(file, content)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # watchfiles' own where no inotify instance is left is the latter
             log.debug("%s cannot be watched: %s", file.parent, error)
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
 

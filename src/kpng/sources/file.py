@@ -103,7 +103,7 @@ class FileSource:
                 await self._reload(store, files)
                 if _identity(folder) != identity:
                     return
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # watchfiles' own where no inotify instance is left is the latter
             log.debug("%s: cannot be watched: %s", folder, error)
 
     async def _reload(self, store: Store, files: InputFiles) -> None:
