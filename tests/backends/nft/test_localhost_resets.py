@@ -58,11 +58,8 @@ async def through_the_listener(serve: Handler, ask: Handler) -> None:
         await serve(reader, writer)
         ended.set()
 
-    server = await asyncio.start_server(served, "127.0.0.2", 0)
-    port = server.sockets[0].getsockname()[1]
-    listener = LocalhostNodePorts(lambda _: "127.0.0.2")
+    server, port, listener = await listening(served)
     running = asyncio.create_task(listener.run())
-    listener.apply({(local := at(port)).service.key: local}, full=True)
     try:
         async with asyncio.timeout(5):
             reader, writer = await connected(port)
@@ -76,6 +73,15 @@ async def through_the_listener(serve: Handler, ask: Handler) -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         server.close()
+
+
+async def listening(serve: Handler) -> tuple[asyncio.Server, int, LocalhostNodePorts]:
+    """A server, and a listener that passes on to it."""
+    server = await asyncio.start_server(serve, "127.0.0.2", 0)
+    port = server.sockets[0].getsockname()[1]
+    listener = LocalhostNodePorts(lambda _: "127.0.0.2")
+    listener.apply({(local := at(port)).service.key: local}, full=True)
+    return server, port, listener
 
 
 def at(port: int) -> LocalService:
@@ -110,3 +116,38 @@ def test_whoever_ends_it(run: Callable[..., None], serve: Handler, ask: Handler)
 
     run(watched())
     assert told == []
+
+
+async def test_whoever_connects_leaves_descriptors_to_the_rest_of_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Any user of the node can connect; the watch of the API server needs descriptors too."""
+    monkeypatch.setattr("resource.getrlimit", lambda _: (12, 12))
+    held: set[asyncio.StreamWriter] = set()
+
+    async def holds(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held.add(writer)
+        await waits(reader, writer)
+        writer.close()
+        await writer.wait_closed()
+        held.remove(writer)
+
+    server, port, listener = await listening(holds)
+    running = asyncio.create_task(listener.run())
+    clients = [await connected(port) for _ in range(5)]
+    try:
+        async with asyncio.timeout(5):
+            for reader, _ in clients[3:]:
+                with pytest.raises(ConnectionResetError):
+                    await reader.read(1)
+        assert len(listener._connections) == 3
+        assert not any(reader.at_eof() for reader, _ in clients[:3])
+    finally:
+        async with asyncio.timeout(5):
+            for _, writer in clients:
+                writer.close()
+            while held or listener._connections:  # noqa: ASYNC110 - nobody tells us
+                await asyncio.sleep(0.005)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        server.close()

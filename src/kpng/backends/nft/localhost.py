@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import resource
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -92,6 +93,10 @@ class LocalhostNodePorts:
             self._faults.pop(place, None)
 
     def _accept(self, place: Place, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= most_connections():
+            log.debug("node port %d of %s: too many connections", place[1], _LOOPBACK[place[0]])
+            _reset(writer)
+            return
         task = asyncio.ensure_future(self._pass_on(place, reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
@@ -121,6 +126,11 @@ class LocalhostNodePorts:
         finally:
             for end in (writer, back):
                 end.close()
+
+
+def most_connections() -> int:
+    """Each takes two descriptors; half of them all are left to the rest of this process, whoever connects here."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
