@@ -528,11 +528,13 @@ async def test_a_cluster_without_service_cidrs(
 
 
 async def test_service_cidrs_are_taken_as_soon_as_they_may_be_seen(server: ScriptedServer) -> None:
+    """A server that has just started denies it once: nobody is told that there are none."""
     server.script("servicecidrs", failure(403))
     thing = {"metadata": {"name": "kubernetes", "resourceVersion": "3"}, "spec": {"cidrs": ["10.96.0.0/16"]}}
     server.script("servicecidrs", watch(event("ADDED", thing), bookmark(5, END), hang=True))
     async with following(server) as store:
-        await until(lambda: dict(store.snapshot.service_cidrs) == {"kubernetes": ("10.96.0.0/16",)})
+        await until(lambda: store.snapshot.complete)
+        assert dict(store.snapshot.service_cidrs) == {"kubernetes": ("10.96.0.0/16",)}
 
 
 async def test_service_cidrs_that_were_seen_are_not_forgotten(server: ScriptedServer) -> None:

@@ -63,6 +63,7 @@ class Follower:
         self._name = resource.name
         self._dispensable = resource.optional
         """Whether to go on without it: not once it has been seen."""
+        self._denied = False
         self._receiver = receiver
         self._reflector = Reflector(resource, receiver)
         self._client = client
@@ -103,16 +104,24 @@ class Follower:
             return self._reflector.failed()
         seconds = self._reflector.failed(status, error.retry_after if isinstance(error, HTTPError) else 0.0)
         if self._dispensable and status in _ABSENT:
-            self._dispensable = False
-            self._trouble = text
-            self._receiver.commit(replace=True)
-            log.info("%s at %s: %s; going on without them", self._name, self._client.server, text)
+            self._go_without(status, text)
         elif status == 410:
             log.info("%s: %s: listing again", self._name, text)
         elif text != self._trouble:
             self._trouble = text
             log.warning("%s at %s: %s; trying again in %.1f s", self._name, self._client.server, text, seconds)
         return seconds
+
+    def _go_without(self, status: int, text: str) -> None:
+        """There is no such resource, or none for us. A server that has just started may deny what it will allow as
+        soon as it has read its RBAC rules, so a denial counts from the second on."""
+        if status == 403 and not self._denied:
+            self._denied = True
+            return
+        self._dispensable = False
+        self._trouble = text
+        self._receiver.commit(replace=True)
+        log.info("%s at %s: %s; going on without them", self._name, self._client.server, text)
 
     async def _renew(self, refusal: HTTPError) -> bool:
         """Whether there may be fresh credentials, so that trying again at once makes sense."""

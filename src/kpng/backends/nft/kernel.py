@@ -114,8 +114,8 @@ class Kernel:
         books = Books(self._layouts)
         everything = {**self.books.services, **services}
         draft = books.draft(everything, node=node or self.books.node, fresh=True)
-        first, self._first = self._first, False  # adoption that fails is not tried again
-        adopted = first and self._holds(draft)
+        adopted = self._first and self._holds(draft)
+        self._first = False  # an adoption that fails from here on is not tried again
         if not adopted:
             self._replace(draft)
         books.take(draft)
