@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,6 +16,14 @@ def _missing() -> str:
         return "not root"
     absent = [command for command in ("ip", "nft") if shutil.which(command) is None]
     return f"no command {' or '.join(absent)}" if absent else ""
+
+
+@pytest.fixture
+def _hangups_are_heard() -> Iterator[None]:
+    """By processes that a test starts, also where the tests themselves are run by nohup(1)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

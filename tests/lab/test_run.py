@@ -108,6 +108,7 @@ class TestWholeLab:
         assert "kept running" in err
         assert "Traceback" not in err
 
+    @pytest.mark.usefixtures("_hangups_are_heard")
     @pytest.mark.parametrize(
         ("moment", "number"),
         [

@@ -14,6 +14,8 @@ import pytest
 
 from kpng.ops import run_until_signal
 
+pytestmark = pytest.mark.usefixtures("_hangups_are_heard")
+
 LIMIT_SECONDS = 2.0
 
 PROGRAM = """
