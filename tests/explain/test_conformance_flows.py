@@ -14,7 +14,6 @@ from kpng.conformance.results import ByDesign
 from kpng.conformance.session import write
 from kpng.explain import (
     ClusterState,
-    DetectLocalMode,
     Explanation,
     NodeState,
     Settings,
@@ -24,7 +23,7 @@ from kpng.explain import (
 )
 from kpng.kube.convert import Filters
 from kpng.localize import LocalView
-from kpng.model import ProblemLog
+from kpng.model import DetectLocalMode, ProblemLog
 from kpng.sources.file import FileSource
 from kpng.store import EMPTY, Snapshot, Store
 

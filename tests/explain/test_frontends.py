@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from kpng.explain import Explanation, FrontendKind, NodeState, Settings, Verdict
 from kpng.explain.frontends import find_frontend, offers_node_ports
 from kpng.explain.packet import parse_packet
-from kpng.explain.settings import PRIMARY
-from kpng.model import IPSet, LocalNode, Service
+from kpng.model import PRIMARY, IPSet, LocalNode, Service
 from kpng.testing import endpoint_info, service
 
 Make = Callable[..., NodeState]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kpng.explain import DetectLocalMode, Explanation, NodeState, Settings, Verdict
-from kpng.model import EndpointInfo, IPSet, LocalNode, Service
+from kpng.explain import Explanation, NodeState, Settings, Verdict
+from kpng.model import DetectLocalMode, EndpointInfo, IPSet, LocalNode, Service
 from kpng.testing import endpoint_info, local_service, service
 
 Make = Callable[..., NodeState]

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from kpng.explain import (
     ClusterState,
-    DetectLocalMode,
     NodeState,
     Packet,
     Settings,
@@ -20,7 +19,7 @@ from kpng.explain import (
     text,
 )
 from kpng.localize import localize
-from kpng.model import EndpointInfo, EndpointPort, IPSet, LocalNode, PortMapping, Protocol, Service
+from kpng.model import DetectLocalMode, EndpointInfo, EndpointPort, IPSet, LocalNode, PortMapping, Protocol, Service
 from kpng.store import ServiceRecord
 
 NUMBERS = (80, 81, 30080)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from kpng.explain import DetectLocalMode, Explanation, NodeState, Settings, document, text
-from kpng.model import IPSet, LocalNode, Service
+from kpng.explain import Explanation, NodeState, Settings, document, text
+from kpng.model import DetectLocalMode, IPSet, LocalNode, Service
 from kpng.testing import endpoint_info, service
 
 Make = Callable[..., NodeState]

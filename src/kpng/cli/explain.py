@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from kpng.backends.nft.options import click_options, parse_options
-from kpng.explain import DetectLocalMode, NodeState, Packet, Settings, document, parse_packet, text
+from kpng.explain import NodeState, Packet, Settings, document, parse_packet, text
 from kpng.explain import explain as evaluate
 from kpng.explain.packet import PROTOCOLS
 from kpng.host.addresses import interface_addresses
@@ -130,7 +130,7 @@ def _answer(state: NodeState, packet: Packet, output: str) -> str:
 def _settings(options: Mapping[str, Any]) -> Settings:
     parsed = parse_options(**{name: options[name] for name in _SETTINGS})
     return Settings(
-        detect_local_mode=DetectLocalMode(parsed.detect_local_mode.value),
+        detect_local_mode=parsed.detect_local_mode,
         cluster_cidrs=parsed.cluster_cidrs,
         pod_interface=parsed.pod_interface,
         masquerade_all=parsed.masquerade_all,

@@ -9,13 +9,12 @@ from .evaluate import explain
 from .explanation import Explanation, LeftOut, Target, Verdict
 from .frontends import Frontend, FrontendKind
 from .packet import Packet, parse_packet
-from .settings import DetectLocalMode, Settings
+from .settings import Settings
 from .state import ClusterState, NodeState
 from .text import text
 
 __all__ = [
     "ClusterState",
-    "DetectLocalMode",
     "Explanation",
     "Frontend",
     "FrontendKind",

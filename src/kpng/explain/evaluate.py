@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kpng.model import Service
+from kpng.model import Service, of_family
 
 from .choice import basis_of, choice_text, left_out
 from .explanation import Explanation, Verdict
@@ -12,7 +12,6 @@ from .frontends import Frontend, FrontendKind, find_frontend
 from .packet import Packet
 from .routes import Route, route_of
 from .sender import Sender, sender_of
-from .settings import of_family
 from .state import NodeState, first_containing
 from .targets import serves_family, targets_of
 from .unclaimed import unclaimed

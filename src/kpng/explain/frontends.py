@@ -7,10 +7,9 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-from kpng.model import LocalService, PortMapping, Service, ServiceKey, family_of
+from kpng.model import PRIMARY, LocalService, PortMapping, Service, ServiceKey, family_of, of_family
 
 from .packet import Packet
-from .settings import PRIMARY, of_family
 from .state import NodeState, first_containing, is_loopback
 
 

@@ -6,8 +6,9 @@ from enum import Enum
 
 from msgspec import Struct
 
+from kpng.model import DetectLocalMode, of_family
+
 from .packet import Packet
-from .settings import DetectLocalMode, of_family
 from .state import NodeState, first_containing
 
 

@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from enum import Enum
-
 from msgspec import Struct
 
-from kpng.model import Family, family_of
-
-PRIMARY = ("primary",)
-"""Node ports are offered at the Node's own addresses, as the cluster knows them."""
-
-
-class DetectLocalMode(Enum):
-    """How packets of pods are told from others (kube-proxy's detectLocalMode)."""
-
-    CLUSTER_CIDR = "ClusterCIDR"
-    NODE_CIDR = "NodeCIDR"
-    BRIDGE_INTERFACE = "BridgeInterface"
-    INTERFACE_NAME_PREFIX = "InterfaceNamePrefix"
+from kpng.model import DetectLocalMode
 
 
 class Settings(Struct, frozen=True):
@@ -41,7 +26,3 @@ class Settings(Struct, frozen=True):
 
 
 _BY_INTERFACE = (DetectLocalMode.BRIDGE_INTERFACE, DetectLocalMode.INTERFACE_NAME_PREFIX)
-
-
-def of_family(cidrs: Sequence[str], family: Family) -> list[str]:
-    return [cidr for cidr in cidrs if family_of(cidr) is family]

@@ -25,11 +25,14 @@ from .names import check_name, check_port_name, check_service_type, check_zone, 
 from .node import ZONE_LABEL, LocalNode, Node
 from .problems import ProblemLog
 from .service import PortMapping, Protocol, Service, ServiceKey
+from .settings import PRIMARY, DetectLocalMode, of_family
 
 __all__ = [
     "FAMILIES",
+    "PRIMARY",
     "ZONE_LABEL",
     "ChangeSet",
+    "DetectLocalMode",
     "Endpoint",
     "EndpointInfo",
     "EndpointPort",
@@ -57,6 +60,7 @@ __all__ = [
     "family_of",
     "is_name",
     "match_port",
+    "of_family",
     "parse_address",
     "parse_cidr",
     "protocols_of",

@@ -12,9 +12,11 @@ from msgspec.structs import replace
 
 from kpng.backends.nft.books import MOST_SPARE_CLASSES, Books, Draft
 from kpng.backends.nft.layout import Layout
-from kpng.backends.nft.options import PRIMARY, DetectLocalMode, Options
+from kpng.backends.nft.options import Options
 from kpng.model import (
     FAMILIES,
+    PRIMARY,
+    DetectLocalMode,
     Endpoint,
     EndpointPort,
     Family,

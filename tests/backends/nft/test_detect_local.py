@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from kpng.backends.nft import NftBackend
-from kpng.backends.nft.options import DetectLocalMode, parse_options
-from kpng.model import ChangeSet, IPSet, LocalNode, LocalService, UserError
+from kpng.backends.nft.options import parse_options
+from kpng.model import ChangeSet, DetectLocalMode, IPSet, LocalNode, LocalService, UserError
 
 VIP = {4: "10.96.0.7", 6: "fd00:96::7"}
 OUTSIDE = {4: "203.0.113.7", 6: "2001:db8:99::7"}

@@ -21,10 +21,10 @@ from kpng.backends.nft.fields import (
     source,
 )
 from kpng.backends.nft.layout import KINDS, Layout, service_class
-from kpng.backends.nft.options import PRIMARY, DetectLocalMode, Options
+from kpng.backends.nft.options import Options
 from kpng.backends.nft.ruleset import Chain, Rule
 from kpng.host.netlink import attribute_map
-from kpng.model import FAMILIES, Family
+from kpng.model import FAMILIES, PRIMARY, DetectLocalMode, Family
 
 V4, V6 = FAMILIES
 OPTIONS = Options(("10.0.0.0/8", "fd00::/8"), masquerade_all=True)

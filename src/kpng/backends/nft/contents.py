@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
-from kpng.model import Family, IPSet, LocalService, PortMapping, Service
+from kpng.model import Family, IPSet, LocalService, PortMapping, Service, of_family
 
 from .fields import pack_address
 from .frontends import Frontend, Rank
@@ -26,7 +26,7 @@ from .layout import (
     VIP,
     service_class,
 )
-from .options import Options, of_family
+from .options import Options
 from .ruleset import Elements
 
 _UNKNOWN = IPSet()

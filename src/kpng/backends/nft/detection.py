@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kpng.model import Family
+from kpng.model import DetectLocalMode, Family
 
 from . import fields
 from .node import NOT_PODS, PODS
-from .options import DetectLocalMode, Options
+from .options import Options
 from .ruleset import Rule
 from .statements import InputInterface, InSet, Masquerade, Return, SourceIn, Statement
 

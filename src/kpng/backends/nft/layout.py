@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from kpng.host.nftables import Hook
-from kpng.model import Family
+from kpng.model import DetectLocalMode, Family
 
 from . import detection, fields
 from .fields import DPORT, L4PROTO, MARK, ORIGINAL_DPORT, Key, random_index
 from .node import NODE_PORT_ADDRESSES, NOT_PODS, PODS, SERVICE_CIDRS
-from .options import DetectLocalMode, Options
+from .options import Options
 from .ruleset import Base, Chain, Rule, Set, Table
 from .statements import (
     AffinityMaps,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
-from kpng.model import FAMILIES, Family, LocalNode, family_of
+from kpng.model import FAMILIES, PRIMARY, DetectLocalMode, Family, LocalNode, family_of
 
 from .intervals import Interval, interval_keys, intervals, outside
-from .options import PRIMARY, DetectLocalMode, Options
+from .options import Options
 from .ruleset import Elements
 
 SERVICE_CIDRS = "service_cidrs"

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Iterable, Sequence
-from enum import Enum
+from collections.abc import Sequence
 
 import click
 from msgspec import Struct
 
-from kpng.model import Family, InvalidObjectError, UserError, family_of, parse_cidr
+from kpng.model import (
+    PRIMARY,
+    DetectLocalMode,
+    Family,
+    InvalidObjectError,
+    UserError,
+    family_of,
+    of_family,
+    parse_cidr,
+)
 
 log = logging.getLogger(__name__)
 
-PRIMARY = ("primary",)
-"""Stands for the Node's own addresses as the cluster knows them, which may change."""
-
 _LONGEST_INTERFACE_NAME = 15
 _LOOPBACK = {Family.IPV4: ipaddress.ip_network("127.0.0.0/8"), Family.IPV6: ipaddress.ip_network("::1/128")}
-
-
-class DetectLocalMode(Enum):
-    """How packets of pods are told from others. The names are kube-proxy's."""
-
-    CLUSTER_CIDR = "ClusterCIDR"
-    NODE_CIDR = "NodeCIDR"
-    BRIDGE_INTERFACE = "BridgeInterface"
-    INTERFACE_NAME_PREFIX = "InterfaceNamePrefix"
 
 
 class Options(Struct, frozen=True):
@@ -60,10 +56,6 @@ class Options(Struct, frozen=True):
         if self.node_port_addresses == PRIMARY or not self.restricts_node_ports(family):
             return []
         return [cidr for cidr in of_family(self.node_port_addresses, family) if not _is_loopback(cidr)]
-
-
-def of_family(cidrs: Iterable[str], family: Family) -> list[str]:
-    return [cidr for cidr in cidrs if family_of(cidr) is family]
 
 
 def _is_loopback(cidr: str) -> bool:
