@@ -1,0 +1,66 @@
+"""What the benchmarks share: their flags, their tables, their JSON, and what a process costs.
+
+Each benchmark is ``python -m benchmarks.NAME [--services N --endpoints N --watchers N] --json FILE``, prints a table
+and writes ``{"name", "params", "figures"}``. Figures are of one machine and one run: what counts are the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+Figures = dict[str, float]
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def parser(doc: str | None, **numbers: int) -> argparse.ArgumentParser:
+    """The flags of a benchmark: its numbers with their defaults (``services=10_000``), and ``--json``."""
+    flags = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    for name, default in numbers.items():
+        flags.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, metavar="N")
+    flags.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
+    return flags
+
+
+def report(
+    name: str, given: argparse.Namespace, figures: Figures, peers: Mapping[str, Figures] | None = None
+) -> None:
+    """Print a table, with a column and a ratio for each peer, and write the JSON if asked for."""
+    peers = peers or {}
+    print(f"{name:32}{'kpng':>12}" + "".join(f"{peer:>22}{'ratio':>9}" for peer in peers))
+    for figure, value in figures.items():
+        cells = (_compared(value, measured.get(figure)) for measured in peers.values())
+        print(f"{figure:32}{value:>12,.3f}" + "".join(cells))
+    if given.json:
+        params = {key: value for key, value in vars(given).items() if key != "json"}
+        document = {"name": name, "params": params, "figures": figures, "peers": peers}
+        given.json.write_text(json.dumps(document, indent=2, default=str) + "\n")
+
+
+def _compared(value: float, other: float | None) -> str:
+    if other is None:
+        return f"{'':31}"
+    return f"{other:>22,.3f}{other / value:>8.1f}x" if value else f"{other:>22,.3f}{'':>9}"
+
+
+def spread(name: str, seconds: Sequence[float]) -> Figures:
+    """Median and 99th percentile of durations, in milliseconds: ``NAME_p50_ms``, ``NAME_p99_ms``."""
+    percentiles = statistics.quantiles(seconds, n=100) if len(seconds) > 1 else [*seconds] * 99
+    return {f"{name}_p50_ms": percentiles[49] * 1e3, f"{name}_p99_ms": percentiles[98] * 1e3}
+
+
+def resident_mib(pid: int | str = "self") -> float:
+    """A process's resident memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def cpu_seconds(pid: int | str = "self") -> float:
+    """What a process has used of the processors so far, user and system (10 ms ticks; proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
