@@ -1,7 +1,7 @@
 """What the benchmarks share: their flags, their tables, their JSON, and what a process costs.
 
-Each benchmark is ``python -m benchmarks.NAME [--services N --endpoints N --watchers N] --json FILE``, prints a table
-and writes ``{"name", "params", "figures"}``. Figures are of one machine and one run: what counts are the ratios.
+Each is ``python -m benchmarks.NAME [--services N --endpoints N --watchers N] --json FILE``, prints a table and
+writes ``{"name", "params", "figures"}``. Figures are of one machine and one run: what counts are the ratios.
 """
 
 from __future__ import annotations
