@@ -23,6 +23,24 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Compression:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CompressionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Compression.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    Uncompressed: _Compression.ValueType  # 0
+    Zlib: _Compression.ValueType  # 1
+    """RFC 1950."""
+
+class Compression(_Compression, metaclass=_CompressionEnumTypeWrapper):
+    """Of Batch.Services."""
+
+Uncompressed: Compression.ValueType  # 0
+Zlib: Compression.ValueType  # 1
+"""RFC 1950."""
+Global___Compression: _TypeAlias = Compression  # noqa: Y015
+
 class _Set:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -100,6 +118,106 @@ class WatchReq(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchReq: _TypeAlias = WatchReq  # noqa: Y015
+
+@_typing.final
+class BatchReq(_message.Message):
+    """Asks for the next round."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODENAME_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    NodeName: _builtins.str
+    """Whose state is asked for. Read again in every round."""
+    @_builtins.property
+    def Position(self) -> Global___Position:
+        """Counts in the first request of a call: the last round that this watcher has, whichever server it had it from."""
+
+    def __init__(
+        self,
+        *,
+        NodeName: _builtins.str = ...,
+        Position: Global___Position | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["Position", b"Position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["NodeName", b"NodeName", "Position", b"Position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchReq: _TypeAlias = BatchReq  # noqa: Y015
+
+@_typing.final
+class Position(_message.Message):
+    """A point in one server's history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    Instance: _builtins.str
+    """Which server: another one, or the same one started again, has another name."""
+    Revision: _builtins.int
+    def __init__(
+        self,
+        *,
+        Instance: _builtins.str = ...,
+        Revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["Instance", b"Instance", "Revision", b"Revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Position: _TypeAlias = Position  # noqa: Y015
+
+@_typing.final
+class Batch(_message.Message):
+    """A part of a round. Later parts take precedence: a service may be there twice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESET_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    SYNC_FIELD_NUMBER: _builtins.int
+    Reset: _builtins.bool
+    """Forget everything; the whole state follows. In the first batch of a round, if at all."""
+    Services: _builtins.bytes
+    """MessagePack: an array of services that differ, each a map with these entries where they say something:
+      "namespace", "name": whose they are
+      "service": a map of the service's fields, where it is new or differs
+      "gone": true where there is no such service any more
+      "endpoints": a map from keys to maps of an endpoint's fields, nil for an endpoint that is gone
+    The fields are those of kpng.model, by their names there; what has its default value is left out.
+    """
+    Compression: Global___Compression.ValueType
+    @_builtins.property
+    def Node(self) -> Global___Node:
+        """The node that asked, where it is new or differs."""
+
+    @_builtins.property
+    def Sync(self) -> Global___Position:
+        """In the last batch of a round, and nowhere else: the round is complete, act on it."""
+
+    def __init__(
+        self,
+        *,
+        Reset: _builtins.bool = ...,
+        Services: _builtins.bytes = ...,
+        Compression: Global___Compression.ValueType = ...,
+        Node: Global___Node | None = ...,
+        Sync: Global___Position | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["Node", b"Node", "Sync", b"Sync"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["Compression", b"Compression", "Node", b"Node", "Reset", b"Reset", "Services", b"Services", "Sync", b"Sync"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Batch: _TypeAlias = Batch  # noqa: Y015
 
 @_typing.final
 class OpItem(_message.Message):
