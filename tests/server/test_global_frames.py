@@ -44,8 +44,8 @@ def spelled(buffers: Iterable[bytes]) -> list[str]:
 
 
 def differences(old: Snapshot, new: Snapshot, store: Store) -> list[bytes]:
-    records = [record_change(key, old.services.get(key), new.services.get(key)) for key in store.changed(old, new)]
-    return list(round_buffers({name: new.nodes.get(name) for name in store.changed_nodes(old, new)}, records))
+    records = [record_change(key, old.services.get(key), new.services.get(key)) for key in new.changed_services(old)]
+    return list(round_buffers({name: new.nodes.get(name) for name in new.changed_nodes(old)}, records))
 
 
 def test_a_round_sets_what_others_refer_to_first_and_deletes_it_last() -> None:

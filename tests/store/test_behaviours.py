@@ -40,7 +40,7 @@ def test_a24_x4_a_slice_that_moves_changes_both_services(relisted: bool) -> None
         if relisted:
             staged.replace(Kind.ENDPOINTS)
         staged.set_source("s", SHOP, [endpoint_info("10.1.0.1")])
-    assert store.changed(before, store.snapshot) == [SHOP, WEB]
+    assert store.snapshot.changed_services(before) == [SHOP, WEB]
     assert (addresses(store, WEB), addresses(store, SHOP)) == ([], ["10.1.0.1"])
     with store.transaction() as staged:
         staged.delete_source("demo", "s")
@@ -95,7 +95,7 @@ def test_x17_a_change_costs_the_services_it_changes() -> None:
     with store.transaction() as staged:
         staged.set_source("s", key("demo/s7"), [endpoint_info("10.1.0.1")])
     after = store.snapshot
-    assert store.changed(before, after) == [key("demo/s7")]
+    assert after.changed_services(before) == [key("demo/s7")]
     same = [of for of in before.services if before.services[of] is after.services[of]]
     assert len(same) == 499
-    assert len(store.changed(EMPTY, after)) == 500
+    assert len(after.changed_services(EMPTY)) == 500

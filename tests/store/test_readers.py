@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from kpng.model import EndpointInfo, Node, Service, ServiceKey
 from kpng.store import EMPTY, Kind, Snapshot, Store, Transaction
-from kpng.store.changelog import ChangeLog
 from kpng.testing import endpoint_info, key, service
 
 SERVICES = [key(f"{namespace}/{name}") for namespace in "ab" for name in ("web", "dns", "db")]
@@ -51,13 +50,13 @@ class Reader:
 
     def read(self, store: Store) -> None:
         new = store.snapshot
-        for changed in store.changed(self.snapshot, new):
+        for changed in new.changed_services(self.snapshot):
             record = new.services.get(changed)
             if record is None:
                 del self.records[changed]
             else:
                 self.records[changed] = (record.service, dict(record.sources))
-        for name in store.changed_nodes(self.snapshot, new):
+        for name in new.changed_nodes(self.snapshot):
             node = new.nodes.get(name)
             if node is None:
                 del self.nodes[name]
@@ -73,11 +72,6 @@ class StoreAndReaders(RuleBasedStateMachine):
         self.truth = Truth()
         self.readers = [Reader() for _ in range(4)]
         self.staged: Transaction | None = None
-
-    @initialize(tombstones=st.integers(0, 3))
-    def small_logs(self, tombstones: int) -> None:
-        self.store._services_log = ChangeLog(tombstones)
-        self.store._nodes_log = ChangeLog(tombstones)
 
     @rule(data=st.data(), fails=st.booleans(), replaced=st.sets(st.sampled_from(list(Kind)), max_size=2))
     def write(self, data: st.DataObject, fails: bool, replaced: set[Kind]) -> None:
@@ -144,10 +138,6 @@ class StoreAndReaders(RuleBasedStateMachine):
         held = {k: (r.service, dict(r.sources)) for k, r in self.store.snapshot.services.items()}
         assert held == self.truth.records()
         assert dict(self.store.snapshot.nodes) == self.truth.nodes
-
-    @invariant()
-    def the_log_is_bounded_by_what_there_is(self) -> None:
-        assert len(self.store._services_log) <= len(self.store.snapshot.services) + 3
 
 
 TestStoreAndReaders = StoreAndReaders.TestCase

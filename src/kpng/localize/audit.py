@@ -27,7 +27,7 @@ class Auditor:
     def advance(self, snapshot: Snapshot) -> None:
         """Check what changed since the last call."""
         affected: set[ServiceKey] = set()
-        for key in self._store.changed(self._seen, snapshot):
+        for key in snapshot.changed_services(self._seen):
             affected.add(key)
             for address in _cluster_ips(self._seen.services.get(key)):
                 affected |= self._release(address, key)

@@ -69,7 +69,7 @@ class LocalView:
     def _compare(self, snapshot: Snapshot, node: str, zone: str) -> Iterator[tuple[ServiceKey, ServiceChange]]:
         """Each service whose answer may differ, in key order."""
         if (node, zone) == (self._node, self._zone):
-            keys = self._store.changed(self._snapshot, snapshot)
+            keys = snapshot.changed_services(self._snapshot)
         else:  # the node moved, or is another: every service may have another answer
             keys = sorted({*self._snapshot.services, *snapshot.services})
         for key in keys:

@@ -51,9 +51,9 @@ class GlobalSets:
             seen = newest
 
     async def _difference(self, old: Snapshot, new: Snapshot) -> list[bytes]:
-        keys = self._store.changed(old, new)
+        keys = new.changed_services(old)
         records = await in_steps(record_change(key, old.services.get(key), new.services.get(key)) for key in keys)
-        nodes = {name: new.nodes.get(name) for name in self._store.changed_nodes(old, new)}
+        nodes = {name: new.nodes.get(name) for name in new.changed_nodes(old)}
         return await in_steps(round_buffers(nodes, records))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from enum import Enum
 
-from immutables import Map
-
 from kpng.model import EndpointInfo, Node, Service, ServiceKey
+
+from .table import Table
 
 
 class Kind(Enum):
@@ -45,16 +45,16 @@ class ServiceRecord:
 
 
 class Snapshot:
-    """The global state at one revision. Whoever holds it can compare it with a later one (`Store.changed`)."""
+    """The global state at one revision. Whoever holds it can compare it with a later one."""
 
     __slots__ = ("nodes", "revision", "service_cidrs", "services", "synced")
 
     def __init__(
         self,
         revision: int,
-        services: Map[ServiceKey, ServiceRecord],
-        nodes: Map[str, Node],
-        service_cidrs: Map[str, tuple[str, ...]],
+        services: Table[ServiceKey, ServiceRecord],
+        nodes: Table[str, Node],
+        service_cidrs: Table[str, tuple[str, ...]],
         synced: frozenset[Kind],
     ) -> None:
         self.revision = revision
@@ -69,5 +69,16 @@ class Snapshot:
         """Whether every kind has been seen whole once; before that nobody may act on what is missing."""
         return len(self.synced) == len(Kind)
 
+    def changed_services(self, since: Snapshot) -> list[ServiceKey]:
+        """Keys of services that differ (themselves or their endpoints), in key order.
 
-EMPTY = Snapshot(0, Map(), Map(), Map(), frozenset())
+        Cost: the number of services that differ, whatever the number of changes in between, and some microseconds.
+        """
+        return sorted(self.services.changed(since.services))
+
+    def changed_nodes(self, since: Snapshot) -> list[str]:
+        """Names of Nodes that differ, in order."""
+        return sorted(self.nodes.changed(since.nodes))
+
+
+EMPTY = Snapshot(0, Table(), Table(), Table(), frozenset())
