@@ -1,7 +1,8 @@
 """Kubernetes objects as the API spells them: only the fields that kpng needs, decoded straight into structs.
 
 Every field tolerates ``null`` and absence: the bookmark that ends a WatchList carries ``"endpoints": null``, and
-manifests leave out what the API server would default. Checks of values belong to `kpng.kube.convert`.
+manifests leave out what the API server would default. Checks of values belong to `kpng.kube.convert`. What is the
+same in thousands of objects (their ports, hints) is hashable, so that it is converted once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Metadata(Struct, gc=False, kw_only=True, frozen=True):
 NO_METADATA = Metadata()
 
 
-class ServicePort(Struct, gc=False, kw_only=True):
+class ServicePort(Struct, gc=False, kw_only=True, frozen=True):
     """An entry of ``spec.ports``."""
 
     name: str | None = None
@@ -55,7 +56,7 @@ class ServiceSpec(Struct, gc=False, kw_only=True):
     cluster_ips: list[str] | None = field(name="clusterIPs", default=None)
     ip_families: list[str] | None = field(name="ipFamilies", default=None)
     external_ips: list[str] | None = field(name="externalIPs", default=None)
-    ports: list[ServicePort] | None = None
+    ports: tuple[ServicePort, ...] | None = None
     session_affinity: str | None = field(name="sessionAffinity", default=None)
     session_affinity_config: SessionAffinityConfig | None = field(name="sessionAffinityConfig", default=None)
     internal_traffic_policy: str | None = field(name="internalTrafficPolicy", default=None)
@@ -106,7 +107,7 @@ class ObjectReference(Struct, gc=False, kw_only=True):
     name: str | None = None
 
 
-class Hint(Struct, gc=False):
+class Hint(Struct, gc=False, frozen=True):
     """An entry of ``hints.forZones`` or ``hints.forNodes``."""
 
     name: str | None = None
@@ -115,8 +116,8 @@ class Hint(Struct, gc=False):
 class EndpointHints(Struct, gc=False, kw_only=True):
     """``endpoints[].hints`` (KEP-2433, KEP-3015)."""
 
-    for_zones: list[Hint] | None = field(name="forZones", default=None)
-    for_nodes: list[Hint] | None = field(name="forNodes", default=None)
+    for_zones: tuple[Hint, ...] | None = field(name="forZones", default=None)
+    for_nodes: tuple[Hint, ...] | None = field(name="forNodes", default=None)
 
 
 class SliceEndpoint(Struct, gc=False, kw_only=True):
@@ -131,7 +132,7 @@ class SliceEndpoint(Struct, gc=False, kw_only=True):
     hints: EndpointHints | None = None
 
 
-class SlicePort(Struct, gc=False, kw_only=True):
+class SlicePort(Struct, gc=False, kw_only=True, frozen=True):
     """An entry of ``ports``."""
 
     name: str | None = None
@@ -145,7 +146,7 @@ class EndpointSlice(Struct, gc=False, kw_only=True):
     metadata: Metadata = NO_METADATA
     address_type: str | None = field(name="addressType", default=None)
     endpoints: list[SliceEndpoint] | None = None
-    ports: list[SlicePort] | None = None
+    ports: tuple[SlicePort, ...] | None = None
 
 
 class Taint(Struct, gc=False):

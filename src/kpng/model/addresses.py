@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 from collections.abc import Iterable
 from enum import IntEnum
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from msgspec import Struct
 
@@ -39,15 +39,33 @@ def parse_address(text: str, field: str = "") -> str:
     Leading zeros in IPv4 octets are accepted and read as decimal, as Kubernetes does
     (k8s.io/utils/net ParseIPSloppy); an IPv4-mapped IPv6 address becomes IPv4. Raises `InvalidObjectError`.
     """
-    return _text(_packed(text, field))
+    return _parse(text, field)[0]
+
+
+def check_service_address(text: str, field: str = "") -> str:
+    """`parse_address`, refusing what no service may claim: loopback, link-local (cloud metadata servers live
+    there), multicast, unspecified. Raises `InvalidObjectError`."""
+    canonical, packed = _parse(text, field)
+    if _special(packed):
+        raise InvalidObjectError(field, f"{text} is a special address, which a service may not have")
+    return canonical
+
+
+def _parse(text: str, field: str) -> tuple[str, bytes]:
+    """The canonical form, and the 4 or 16 bytes. Of an IPv4 address, inet_pton(3) takes only its canonical form."""
+    try:
+        return text, inet_pton(AF_INET, text)
+    except (OSError, ValueError):
+        packed = _packed(text, field)
+        return _text(packed), packed
 
 
 def _packed(text: str, field: str) -> bytes:
     """An address's 4 or 16 bytes, in network order. By the C library: a tenth of the cost of `ipaddress`."""
     try:
         if ":" not in text:
-            return socket.inet_pton(socket.AF_INET, _LEADING_ZEROS.sub("", text))
-        packed = socket.inet_pton(socket.AF_INET6, text)
+            return inet_pton(AF_INET, _LEADING_ZEROS.sub("", text))
+        packed = inet_pton(AF_INET6, text)
     except (OSError, ValueError):
         if ":" in text and "%" in text:
             raise InvalidObjectError(
@@ -60,8 +78,8 @@ def _packed(text: str, field: str) -> bytes:
 def _text(packed: bytes) -> str:
     """The form of RFC 5952, without its dotted exception (section 5), which no family check expects."""
     if len(packed) == 4:
-        return socket.inet_ntop(socket.AF_INET, packed)
-    text = socket.inet_ntop(socket.AF_INET6, packed)
+        return inet_ntop(AF_INET, packed)
+    text = inet_ntop(AF_INET6, packed)
     return str(ipaddress.IPv6Address(packed)) if "." in text else text
 
 
@@ -92,15 +110,20 @@ def check_endpoint_address(text: str, field: str = "") -> str:
 
     Raises `InvalidObjectError`.
     """
-    packed = _packed(text, field)
-    refused = _refused_ipv4(packed) if len(packed) == 4 else _refused_ipv6(packed)
-    if refused:
-        raise InvalidObjectError(field, f"{text} is {refused} address, which an endpoint may not have")
-    return _text(packed)
+    canonical, packed = _parse(text, field)
+    special = _special(packed)
+    if special:
+        raise InvalidObjectError(field, f"{text} is {special} address, which an endpoint may not have")
+    return canonical
 
 
-def _refused_ipv4(packed: bytes) -> str:
-    """The class of an address that no endpoint may have (RFC 6890, RFC 5771), "" if it is of none."""
+def _special(packed: bytes) -> str:
+    """The class of an address that nothing in a cluster may have; "" if it is of none."""
+    return _special_ipv4(packed) if len(packed) == 4 else _special_ipv6(packed)
+
+
+def _special_ipv4(packed: bytes) -> str:
+    """RFC 6890, RFC 5771."""
     if not any(packed):
         return "an unspecified"
     if packed[0] == 127:
@@ -112,8 +135,8 @@ def _refused_ipv4(packed: bytes) -> str:
     return "the broadcast" if packed == b"\xff\xff\xff\xff" else ""
 
 
-def _refused_ipv6(packed: bytes) -> str:
-    """As `_refused_ipv4` (RFC 4291)."""
+def _special_ipv6(packed: bytes) -> str:
+    """RFC 4291."""
     if not any(packed):
         return "an unspecified"
     if packed == bytes(15) + b"\1":

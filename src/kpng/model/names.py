@@ -29,26 +29,32 @@ def is_name(text: str) -> bool:
 
 def check_name(text: str, field: str = "") -> str:
     """An object's name: an RFC 1123 subdomain (apimachinery NameIsDNSSubdomain). Also Nodes, Pods and hosts."""
-    return _match(_SUBDOMAIN, text, field, "a Kubernetes name")
+    if _SUBDOMAIN.fullmatch(text):
+        return text
+    raise _refusal(text, field, "a Kubernetes name")
 
 
 def check_port_name(text: str, field: str = "") -> str:
     """The name of a port of a Service or EndpointSlice: an RFC 1123 label. The names of containers' ports, which
     a target port may be, are labels too (IANA_SVC_NAME is narrower)."""
-    return _match(_LABEL, text, field, "a port name")
+    if _LABEL.fullmatch(text):
+        return text
+    raise _refusal(text, field, "a port name")
 
 
 def check_zone(text: str, field: str = "") -> str:
     """A zone: the value of a Node's label (apimachinery IsValidLabelValue)."""
-    return _match(_LABEL_VALUE, text, field, "a zone")
+    if _LABEL_VALUE.fullmatch(text):
+        return text
+    raise _refusal(text, field, "a zone")
 
 
 def check_service_type(text: str, field: str = "") -> str:
     """The type of a Service; also one that Kubernetes has yet to invent."""
-    return _match(_TYPE, text, field, "a type of Service")
+    if _TYPE.fullmatch(text):
+        return text
+    raise _refusal(text, field, "a type of Service")
 
 
-def _match(pattern: re.Pattern[str], text: str, field: str, what: str) -> str:
-    if not pattern.fullmatch(text):
-        raise InvalidObjectError(field, f"{quoted(text)} is not {what}")
-    return text
+def _refusal(text: str, field: str, what: str) -> InvalidObjectError:
+    return InvalidObjectError(field, f"{quoted(text)} is not {what}")

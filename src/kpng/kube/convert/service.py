@@ -3,38 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from sys import intern
 
 from kpng.kube.objects import Service as KubeService
 from kpng.kube.objects import ServicePort, ServiceSpec
-from kpng.model import Family, IPSet, PortMapping, Protocol, Service, check_port_name, family_of, parse_cidr, quoted
+from kpng.model import (
+    Family,
+    IPSet,
+    PortMapping,
+    Problem,
+    Protocol,
+    Service,
+    check_port_name,
+    check_service_address,
+    family_of,
+    parse_cidr,
+    quoted,
+)
 
-from .common import FAMILY_NAMES, Faults, check_service_address
+from .common import FAMILY_NAMES, Faults, shared_name
 
 _TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
 _DEFAULT_AFFINITY_SECONDS = 10800
 _MAX_AFFINITY_SECONDS = 86400
+_NO_SPEC = ServiceSpec()
+_NO_IPS = IPSet()
 
 
 def service_fields(kube: KubeService, faults: Faults, *, external_ips: bool = True) -> Service | None:
     """The Service without labels and annotations; None where it is nothing to proxy (type ExternalName, no
     cluster IP). A bad part is left out and noted in ``faults``. ``external_ips``: whether those count."""
-    spec = kube.spec or ServiceSpec()
+    spec = kube.spec or _NO_SPEC
     kind = spec.type or "ClusterIP"
     if kind == "ExternalName":
         return None
     if kind not in _TYPES:
         faults.add("spec.type", f"{quoted(kind)} is not a type of Service")
         return None
-    name, namespace = kube.metadata.name or "", kube.metadata.namespace or "default"
-    ports = tuple(_ports(spec, faults))
+    kind = intern(kind)
+    name, namespace = kube.metadata.name or "", shared_name(kube.metadata.namespace or "default")
+    ports, problems = _ports(spec.ports or ())
+    faults.extend(problems)
     if spec.cluster_ip == "None" or "None" in (spec.cluster_ips or ()):
         return Service(namespace=namespace, name=name, type=kind, headless=True, ports=ports)
     cluster_ips = _cluster_ips(spec, faults)
     if not cluster_ips:
         return None
-    claimed = spec.external_ips if external_ips else None
-    allowed = IPSet.of(_addresses(claimed or (), "spec.externalIPs", faults))
-    source_ranges = _source_ranges(spec, faults)
+    allowed = _addresses(spec.external_ips, "spec.externalIPs[{}]", faults) if external_ips else _NO_IPS
+    source_ranges = _source_ranges(spec, faults) if spec.source_ranges else ()
     external_local = _external_local(spec, kind, allowed)
     return Service(
         namespace=namespace,
@@ -57,35 +74,35 @@ def service_fields(kube: KubeService, faults: Faults, *, external_ips: bool = Tr
 
 def _cluster_ips(spec: ServiceSpec, faults: Faults) -> IPSet:
     """One cluster IP a family; with ``ipFamilies``, the IP at the index of its family."""
-    field = "spec.clusterIPs" if spec.cluster_ips else "spec.clusterIP"
-    texts = [text for text in spec.cluster_ips or [spec.cluster_ip or ""] if text]
+    field = "spec.clusterIPs[{}]" if spec.cluster_ips else "spec.clusterIP"
+    texts = [text for text in spec.cluster_ips or (spec.cluster_ip,) if text]
     if not texts:
         faults.add("spec.clusterIP", "not set; a file source does not allocate addresses")
-    found: dict[Family, str] = {}
+    found: dict[Family, tuple[str]] = {}
     for index, text in enumerate(texts):
-        where = f"{field}[{index}]" if spec.cluster_ips else field
-        address = faults.check(check_service_address, text, where)
+        address = faults.check(check_service_address, text, field, index)
         if address is None:
             continue
         family = family_of(address)
         if spec.ip_families and family is not _family_at(spec.ip_families, index):
-            faults.add(where, f"{address} does not fit spec.ipFamilies ({', '.join(spec.ip_families)})")
+            fitting = ", ".join(spec.ip_families)
+            faults.add(field, f"{address} does not fit spec.ipFamilies ({fitting})", index)
         elif family in found:
-            faults.add(where, f"{address} is a second cluster IP of its family")
+            faults.add(field, f"{address} is a second cluster IP of its family", index)
         else:
-            found[family] = address
-    return IPSet.of(found.values())
+            found[family] = (address,)
+    return IPSet(found.get(Family.IPV4, ()), found.get(Family.IPV6, ()))
 
 
 def _family_at(families: list[str], index: int) -> Family | None:
     return FAMILY_NAMES.get(families[index]) if index < len(families) else None
 
 
-def _addresses(texts: list[str] | tuple[str, ...], field: str, faults: Faults) -> Iterator[str]:
-    for index, text in enumerate(texts):
-        address = faults.check(check_service_address, text, f"{field}[{index}]")
-        if address is not None:
-            yield address
+def _addresses(texts: list[str] | None, field: str, faults: Faults) -> IPSet:
+    if not texts:
+        return _NO_IPS
+    checked = (faults.check(check_service_address, text, field, index) for index, text in enumerate(texts))
+    return IPSet.of(address for address in checked if address)
 
 
 def _load_balancer_ips(kube: KubeService, kind: str, ranges: tuple[str, ...] | None, faults: Faults) -> IPSet:
@@ -96,12 +113,12 @@ def _load_balancer_ips(kube: KubeService, kind: str, ranges: tuple[str, ...] | N
     """
     balancer = kube.status.load_balancer if kube.status else None
     if kind != "LoadBalancer" or balancer is None or ranges is None:
-        return IPSet()
+        return _NO_IPS
     addresses = []
     for index, ingress in enumerate(balancer.ingress or ()):
         if ingress.ip and ingress.ip_mode in (None, "VIP"):
-            where = f"status.loadBalancer.ingress[{index}].ip"
-            address = faults.check(check_service_address, ingress.ip, where)
+            field = "status.loadBalancer.ingress[{}].ip"
+            address = faults.check(check_service_address, ingress.ip, field, index)
             if address is not None:
                 addresses.append(address)
     return IPSet.of(addresses)
@@ -112,7 +129,7 @@ def _source_ranges(spec: ServiceSpec, faults: Faults) -> tuple[str, ...] | None:
     field = "spec.loadBalancerSourceRanges"
     ranges = set()
     for index, text in enumerate(spec.source_ranges or ()):
-        cidr = faults.check(parse_cidr, text, f"{field}[{index}]")
+        cidr = faults.check(parse_cidr, text, field + "[{}]", index)
         if cidr is not None:
             ranges.add(cidr)
     if spec.source_ranges and not ranges:
@@ -124,37 +141,44 @@ def _source_ranges(spec: ServiceSpec, faults: Faults) -> tuple[str, ...] | None:
 # -- ports and policies ----------------------------------------------------------------------------
 
 
-def _ports(spec: ServiceSpec, faults: Faults) -> Iterator[PortMapping]:
+@lru_cache(maxsize=1024)
+def _ports(ports: tuple[ServicePort, ...]) -> tuple[tuple[PortMapping, ...], list[Problem]]:
+    """The ports that can be used, and problems without a subject: very many Services have the same ports."""
+    faults = Faults("", "")
+    return tuple(_usable_ports(ports, faults)), faults.problems
+
+
+def _usable_ports(ports: tuple[ServicePort, ...], faults: Faults) -> Iterator[PortMapping]:
     seen: set[tuple[str | int, Protocol]] = set()
-    for index, port in enumerate(spec.ports or ()):
-        where = f"spec.ports[{index}]"
-        mapping = _port(port, where, faults)
+    for index, port in enumerate(ports):
+        mapping = _port(port, index, faults)
         if mapping is None:
             continue
         names = (mapping.name, mapping.protocol)
         numbers = (mapping.port, mapping.protocol)
         if names in seen or numbers in seen:
-            faults.add(where, f"a second port {mapping.port}/{mapping.protocol.name} {mapping.name}".rstrip())
+            said = f"a second port {mapping.port}/{mapping.protocol.name} {mapping.name}".rstrip()
+            faults.add("spec.ports[{}]", said, index)
             continue
         seen |= {names, numbers}
         yield mapping
 
 
-def _port(port: ServicePort, where: str, faults: Faults) -> PortMapping | None:
-    protocol = faults.protocol(port.protocol, f"{where}.protocol")
-    if not faults.port(port.port, f"{where}.port") or protocol is None or port.port is None:
+def _port(port: ServicePort, index: int, faults: Faults) -> PortMapping | None:
+    protocol = faults.protocol(port.protocol, "spec.ports[{}].protocol", index)
+    if not faults.port(port.port, "spec.ports[{}].port", index) or protocol is None or port.port is None:
         return None
-    name = faults.name(check_port_name, port.name, f"{where}.name")
+    name = faults.name(check_port_name, port.name, "spec.ports[{}].name", index)
     if port.name and not name:
         return None
     node_port = port.node_port or 0
-    if node_port and not faults.port(node_port, f"{where}.nodePort"):
+    if node_port and not faults.port(node_port, "spec.ports[{}].nodePort", index):
         node_port = 0
     target = port.target_port or port.port
     number, target_name = 0, ""
     if isinstance(target, str):
-        target_name = faults.name(check_port_name, target, f"{where}.targetPort")
-    elif faults.port(target, f"{where}.targetPort"):
+        target_name = faults.name(check_port_name, target, "spec.ports[{}].targetPort", index)
+    elif faults.port(target, "spec.ports[{}].targetPort", index):
         number = target
     if not number and not target_name:
         return None

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
-from sys import intern
 
 from msgspec import Struct
 
-from kpng.kube.objects import EndpointConditions, EndpointHints, EndpointSlice, Hint, SliceEndpoint
+from kpng.kube.objects import EndpointConditions, EndpointHints, EndpointSlice, Hint, SliceEndpoint, SlicePort
 from kpng.model import (
     EndpointInfo,
     EndpointPort,
     EndpointSource,
     Family,
-    InvalidObjectError,
     IPSet,
+    Problem,
     ServiceKey,
     check_endpoint_address,
     check_name,
     check_port_name,
-    check_zone,
     family_of,
     quoted,
 )
 
-from .common import FAMILY_NAMES, Faults
+from .common import FAMILY_NAMES, Faults, shared_name, shared_zone
 from .filters import SERVICE_NAME_LABEL
 
 _NO_CONDITIONS = EndpointConditions()
@@ -58,26 +56,33 @@ def slice_source(kube: EndpointSlice, faults: Faults) -> NamedSource | None:
     if family is None:
         faults.add("addressType", f"{quoted(kube.address_type or '')} is not known (IPv4, IPv6, FQDN)")
         return None
-    ports = tuple(_ports(kube, faults))
+    ports, problems = _ports(kube.ports or ())
+    faults.extend(problems)
     endpoints = tuple(_endpoints(kube, family, ports, faults)) if ports else ()
-    key = ServiceKey(metadata.namespace or "default", service)
+    key = ServiceKey(shared_name(metadata.namespace or "default"), service)
     return NamedSource(metadata.name or "", EndpointSource(key, endpoints))
 
 
-def _ports(kube: EndpointSlice, faults: Faults) -> Iterator[EndpointPort]:
+@lru_cache(maxsize=1024)
+def _ports(ports: tuple[SlicePort, ...]) -> tuple[tuple[EndpointPort, ...], list[Problem]]:
+    """The ports that can be used, and problems without a subject: very many slices have the same ports."""
+    faults = Faults("", "")
+    return tuple(_usable_ports(ports, faults)), faults.problems
+
+
+def _usable_ports(ports: tuple[SlicePort, ...], faults: Faults) -> Iterator[EndpointPort]:
     """A left-out name is the empty name (the API's default); a port without number is "all ports", not for us."""
     seen = set()
-    for index, port in enumerate(kube.ports or ()):
-        where = f"ports[{index}]"
-        if port.port is None or not faults.port(port.port, f"{where}.port"):
+    for index, port in enumerate(ports):
+        if port.port is None or not faults.port(port.port, "ports[{}].port", index):
             continue
-        protocol = faults.protocol(port.protocol, f"{where}.protocol")
-        name = faults.name(check_port_name, port.name, f"{where}.name")
+        protocol = faults.protocol(port.protocol, "ports[{}].protocol", index)
+        name = faults.name(check_port_name, port.name, "ports[{}].name", index)
         if protocol is None or (port.name and not name):
             continue
         identity = (name, protocol)
         if identity in seen:
-            faults.add(where, f"a second {protocol.name} port named {name!r}")
+            faults.add("ports[{}]", f"a second {protocol.name} port named {name!r}", index)
             continue
         seen.add(identity)
         yield EndpointPort(name, port.port, protocol)
@@ -87,27 +92,26 @@ def _endpoints(
     kube: EndpointSlice, family: Family, ports: tuple[EndpointPort, ...], faults: Faults
 ) -> Iterator[EndpointInfo]:
     for index, endpoint in enumerate(kube.endpoints or ()):
-        where = f"endpoints[{index}]"
-        address = _address(endpoint, family, f"{where}.addresses", faults)
+        address = _address(endpoint, family, index, faults)
         if address is not None:
-            yield _endpoint(endpoint, address, ports, where, faults)
+            yield _endpoint(endpoint, address, ports, index, faults)
 
 
-def _address(endpoint: SliceEndpoint, family: Family, where: str, faults: Faults) -> str | None:
+def _address(endpoint: SliceEndpoint, family: Family, index: int, faults: Faults) -> str | None:
     """The first address: the API says that all are the same endpoint, and kube-proxy takes the first."""
     if not endpoint.addresses:
-        faults.add(where, "not set")
+        faults.add("endpoints[{}].addresses", "not set", index)
         return None
-    field = f"{where}[0]"
-    address = faults.check(check_endpoint_address, endpoint.addresses[0], field)
+    field = "endpoints[{}].addresses[0]"
+    address = faults.check(check_endpoint_address, endpoint.addresses[0], field, index)
     if address is not None and family_of(address) is not family:
-        faults.add(field, f"{address} is not of addressType IPv{family.value}")
+        faults.add(field, f"{address} is not of addressType IPv{family.value}", index)
         return None
     return address
 
 
 def _endpoint(
-    endpoint: SliceEndpoint, address: str, ports: tuple[EndpointPort, ...], where: str, faults: Faults
+    endpoint: SliceEndpoint, address: str, ports: tuple[EndpointPort, ...], index: int, faults: Faults
 ) -> EndpointInfo:
     """``null`` means true for ready and serving, and false for terminating (as kube-proxy reads them)."""
     conditions = endpoint.conditions or _NO_CONDITIONS
@@ -117,31 +121,25 @@ def _endpoint(
     return EndpointInfo(
         addresses=IPSet((), (address,)) if ":" in address else IPSet((address,)),
         ports=ports,
-        hostname=faults.name(check_name, endpoint.hostname, f"{where}.hostname"),
-        pod_name=faults.name(check_name, pod, f"{where}.targetRef.name"),
-        node=intern(faults.name(check_name, endpoint.node_name, f"{where}.nodeName")),
-        zone=intern(faults.name(check_zone, endpoint.zone, f"{where}.zone")),
+        hostname=faults.name(check_name, endpoint.hostname, "endpoints[{}].hostname", index),
+        pod_name=faults.name(check_name, pod, "endpoints[{}].targetRef.name", index),
+        node=faults.name(shared_name, endpoint.node_name, "endpoints[{}].nodeName", index),
+        zone=faults.name(shared_zone, endpoint.zone, "endpoints[{}].zone", index),
         ready=conditions.ready is not False,
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,
-        zone_hints=_hints(hints.for_zones, check_zone, f"{where}.hints.forZones", faults),
-        node_hints=_hints(hints.for_nodes, check_name, f"{where}.hints.forNodes", faults),
+        zone_hints=faults.check(_zones, hints.for_zones or (), "endpoints[{}].hints.forZones", index) or (),
+        node_hints=faults.check(_nodes, hints.for_nodes or (), "endpoints[{}].hints.forNodes", index) or (),
     )
 
 
-def _hints(
-    hints: list[Hint] | None, check: Callable[[str, str], str], field: str, faults: Faults
-) -> tuple[str, ...]:
-    if not hints:
-        return ()
-    try:
-        return _checked(tuple(hint.name for hint in hints if hint.name), check)
-    except InvalidObjectError as error:
-        faults.add(field, error.message)
-        return ()
-
-
 @lru_cache(maxsize=4096)
-def _checked(names: tuple[str, ...], check: Callable[[str, str], str]) -> tuple[str, ...]:
+def _zones(hints: tuple[Hint, ...]) -> tuple[str, ...]:
     """Sorted; one tuple for all endpoints with the same hints: there are many endpoints and few zones."""
-    return tuple(sorted({intern(check(name, "")) for name in names}))
+    return tuple(sorted({shared_zone(hint.name) for hint in hints if hint.name}))
+
+
+@lru_cache(maxsize=16384)
+def _nodes(hints: tuple[Hint, ...]) -> tuple[str, ...]:
+    """As `_zones`."""
+    return tuple(sorted({shared_name(hint.name) for hint in hints if hint.name}))
