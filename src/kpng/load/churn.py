@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Literal, NamedTuple
 
+from kpng.model import UserError
+
 from .objects import Object, Pod, State, first_pods, slice_object
 from .shape import Shape
 
@@ -69,14 +71,16 @@ class Churn:
     """The cluster of a shape as it goes on. Iterate it for endless changes of ``kinds``, over all services."""
 
     def __init__(self, shape: Shape, kinds: Sequence[str] = KINDS, seed: int = 0) -> None:
+        if not shape.endpoints and not {"endpoints", "scale"} & set(kinds):
+            raise UserError(f"there are no endpoints, so that nothing can happen to them ({', '.join(kinds)})")
         self.shape = shape
         self._random = random.Random(seed)
         self._touched: dict[int, _Slices] = {}
         self._next = shape.total
         tellings: dict[str, Callable[[int], Story]] = {
-            "endpoints": lambda service: iter((self.replace(service),)),
+            "endpoints": self._replace_one,
             "rolling": self.roll_out,
-            "scale": lambda service: iter((self.scale(service, self._step(service)),)),
+            "scale": self._scale_somehow,
             "flap": self.flap,
         }
         self._tellings = {kind: tellings[kind] for kind in kinds}
@@ -120,10 +124,13 @@ class Churn:
         self._busy.add(service)
         return service
 
-    def _step(self, service: int) -> int:
-        """How far to scale: away from the number of the shape, or back to it."""
+    def _replace_one(self, service: int) -> Story:
+        yield self.replace(service)
+
+    def _scale_somehow(self, service: int) -> Story:
+        """Away from the number of the shape, or back to it."""
         more_than_at_first = len(self.pods(service)) - self.shape.endpoints
-        return -more_than_at_first or self._random.randint(1, max(self.shape.endpoints // 2, 1))
+        yield self.scale(service, -more_than_at_first or self._random.randint(1, max(self.shape.endpoints // 2, 1)))
 
     # -- the present ---------------------------------------------------------------------------------------
 

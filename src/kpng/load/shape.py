@@ -25,7 +25,9 @@ _NODE_BITS = 20
 _MIN_POD_BITS = 8  # a /24 for each node, as usual
 _SPARE = 4  # addresses per pod, so that a pod's successor has another one
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # those of generated names (apimachinery, util/rand)
-_OFFSET = 0x9E3779B97F4A7C15
+_PAIRS = [first + second for first in _LETTERS for second in _LETTERS]
+_SUFFIXES = len(_LETTERS) ** 5
+_OFFSET = 0x9E3779B9
 _SPREAD = 2654435761  # Knuth's multiplicative hash: neighbours get unlike names
 
 POD_CIDRS = ("10.128.0.0/9", "fd00:10:128::/48")
@@ -74,9 +76,7 @@ class Shape(Struct, frozen=True, kw_only=True, dict=True):
         if self.services > (1 << _NODE_BITS) - _FIRST_CLUSTER_IP:
             raise UserError(f"services: {self.services} are more than 10.96.0.0/12 has addresses for")
         if self.node_count > 1 << _NODE_BITS or self.node_count << self.pod_bits > 1 << _PODS_BITS:
-            raise UserError(
-                f"{self.total} endpoints on {self.node_count} nodes need more addresses than 10.128.0.0/9"
-            )
+            raise UserError(f"{self.total} endpoints on {self.node_count} nodes do not fit into 10.128.0.0/9")
 
     @cached_property
     def total(self) -> int:
@@ -109,25 +109,22 @@ class Shape(Struct, frozen=True, kw_only=True, dict=True):
     def slice_name(self, service: int, number: int, family: str) -> str:
         """As the controller makes them: the service's name and five letters."""
         kind = number * 2 + (family == "IPv6")
-        return f"{self.service_name(service)}-{self._letters(service + (kind << 20), 5)}"
+        return f"{self.service_name(service)}-{self._five_letters(service + (kind << 20))}"
 
     def pod_name(self, service: int, serial: int) -> str:
         """As a Deployment makes them."""
-        return f"{self.service_name(service)}-{self._letters(service, 10)}-{self._letters(serial, 5)}"
+        template = self._five_letters(service) + self._five_letters(service + 1)
+        return f"{self.service_name(service)}-{template}-{self._five_letters(serial)}"
 
     def site(self, node: int) -> Site:
         if self.sites:
             return self.sites[node]
         return Site(f"{self.prefix}-node-{node:04}", f"zone-{node % self.zones}")
 
-    def _letters(self, number: int, count: int) -> str:
-        """Distinct for distinct numbers (modulo 27 to the ``count``), and not in order."""
-        left = (number + self.seed) * _SPREAD + _OFFSET
-        letters = []
-        for _ in range(count):
-            left, letter = divmod(left, len(_LETTERS))
-            letters.append(_LETTERS[letter])
-        return "".join(letters)
+    def _five_letters(self, number: int) -> str:
+        """Distinct for distinct numbers (of less than 27 to the fifth), and not in order."""
+        left, last = divmod((number * _SPREAD + self.seed + _OFFSET) % _SUFFIXES, 27)
+        return _PAIRS[left // 729] + _PAIRS[left % 729] + _LETTERS[last]
 
     # -- places --------------------------------------------------------------------------------------------
 
