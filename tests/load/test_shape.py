@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpng.load import POD_CIDRS, Shape, Site
+from kpng.load import POD_CIDRS, Shape, Site, parse_shape
 from kpng.model import UserError
 
 shapes = st.builds(
@@ -129,3 +129,30 @@ def test_the_seed_changes_names_only() -> None:
 def test_services_are_spread_over_namespaces(namespaces: int, expected: list[str]) -> None:
     shape = Shape(prefix="p", namespaces=namespaces)
     assert [shape.namespace(service) for service in range(3)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("services=5", Shape(services=5)),
+        ("services=5,endpoints=0,dual_stack", Shape(services=5, endpoints=0, dual_stack=True)),
+        ("prefix=mine,hints=true,cluster_ips=false", Shape(prefix="mine", hints=True, cluster_ips=False)),
+    ],
+)
+def test_is_read_from_a_command_line(text: str, shape: Shape) -> None:
+    assert parse_shape(text) == shape
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "unknown"),
+        ("color=red", "unknown color"),
+        ("sites=x", "unknown sites"),
+        ("services=many", "Expected `int`"),
+        ("services=0", "services: 0 is not at least 1"),
+    ],
+)
+def test_says_what_it_cannot_read(text: str, complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        parse_shape(text)

@@ -16,7 +16,7 @@ from .objects import (
     slice_object,
 )
 from .served import as_served
-from .shape import POD_CIDRS, Shape, Site
+from .shape import POD_CIDRS, Shape, Site, parse_shape
 
 __all__ = [
     "KINDS",
@@ -35,6 +35,7 @@ __all__ = [
     "namespaces",
     "nodes",
     "objects",
+    "parse_shape",
     "service_object",
     "services",
     "slice_object",

@@ -9,6 +9,7 @@ from functools import cached_property
 from ipaddress import IPv6Address
 from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from kpng.model import UserError
@@ -150,6 +151,18 @@ class Shape(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def families(self) -> tuple[str, ...]:
         return ("IPv4", "IPv6") if self.dual_stack else ("IPv4",)
+
+
+def parse_shape(text: str) -> Shape:
+    """Read "services=10000,endpoints=10,dual_stack": fields of `Shape`, but for ``sites``. Raises `UserError`."""
+    fields = {name: value or "true" for name, _, value in (part.partition("=") for part in text.split(","))}
+    unknown = fields.keys() - (set(Shape.__struct_fields__) - {"sites"})
+    if unknown:
+        raise UserError(f"shape {text!r}: unknown {', '.join(sorted(unknown))}")
+    try:
+        return msgspec.convert(fields, Shape, strict=False)
+    except msgspec.ValidationError as error:
+        raise UserError(f"shape {text!r}: {error}") from error
 
 
 def _address(base: int, base_v6: int, offset: int, family: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,25 @@ def test_what_the_user_can_mend_is_one_line(tmp_path: Path, text: str, listen: s
     assert last.startswith("Error: ")
     assert message in last
     assert "Traceback" not in done.stderr
+
+
+def test_serves_a_shape(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    argv = [*COMMAND, "--listen", "127.0.0.1:0", "--shape", "services=3,nodes=2", "--write-kubeconfig", config]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            wait_for(config, process)
+            url = yaml.safe_load(config.read_text())["clusters"][0]["cluster"]["server"]
+            with urllib.request.urlopen(f"{url}/apis/discovery.k8s.io/v1/endpointslices") as answer:
+                slices = json.load(answer)["items"]
+        finally:
+            process.terminate()
+            process.wait(10)
+    assert [len(thing["endpoints"]) for thing in slices] == [10, 10, 10]
+
+
+def test_a_shape_that_is_none_is_one_line() -> None:
+    done = subprocess.run(
+        [*COMMAND, "--shape", "color=red"], text=True, capture_output=True, check=False, timeout=20
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "Error: shape 'color=red': unknown color")

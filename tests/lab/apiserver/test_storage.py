@@ -42,7 +42,9 @@ def test_every_remembered_state_can_be_had(steps: list[tuple[str, str]], limit: 
             with pytest.raises(ApiError, match="too old resource version"):
                 collection.at(revision)
         else:
-            assert collection.at(revision) == state
+            snapshot = collection.at(revision)
+            assert snapshot.objects == state
+            assert snapshot.keys == sorted(state)
     assert len(collection.history) <= limit
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import uvloop
 import yaml
 
 from kpng.lab.apiserver import ApiError, ApiServer
+from kpng.load import objects, parse_shape
 from kpng.model import UserError
 
 logger = logging.getLogger("kpng.lab.apiserver")
@@ -28,23 +31,34 @@ class _Failure(click.ClickException):
     type=click.Path(exists=True, path_type=Path),
     help="YAML or JSON file, or directory of them, to load",
 )
+@click.option(
+    "--shape",
+    metavar="NAME=VALUE,...",
+    help="objects to make: services=10000,endpoints=10,nodes=5000,dual_stack (the fields of kpng.load.Shape)",
+)
 @click.option("--write-kubeconfig", type=click.Path(path_type=Path), help="file to write for kubectl")
 @click.option("--token", help="bearer token that clients must send")
-def main(listen: str, manifests: Path | None, write_kubeconfig: Path | None, token: str | None) -> None:
+def main(
+    listen: str, manifests: Path | None, shape: str | None, write_kubeconfig: Path | None, token: str | None
+) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    gc.set_threshold(100_000, 50, 100)
     try:
-        asyncio.run(_serve(listen, manifests, write_kubeconfig, token))
+        server = ApiServer(token=token)
+        if manifests is not None:
+            _load(server, manifests)
+        if shape is not None:
+            server.load(objects(parse_shape(shape)))
+        gc.freeze()  # a look for cycles among so many objects takes longer than anything else here
+        uvloop.run(_serve(server, listen, write_kubeconfig))
     except UserError as error:
         raise _Failure(str(error)) from error
 
 
-async def _serve(listen: str, manifests: Path | None, kubeconfig: Path | None, token: str | None) -> None:
+async def _serve(server: ApiServer, listen: str, kubeconfig: Path | None) -> None:
     host, _, port = listen.rpartition(":")
     if not port.isdecimal():
         raise UserError(f"--listen {listen}: expected HOST:PORT")
-    server = ApiServer(token=token)
-    if manifests is not None:
-        _load(server, manifests)
     try:
         url = await server.start(host.strip("[]") or "127.0.0.1", int(port))
     except OSError as error:

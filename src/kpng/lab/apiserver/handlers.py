@@ -14,9 +14,9 @@ import msgspec
 import yaml
 from aiohttp import web
 
-from kpng.lab.apiserver import discovery, errors, openapi, patch
+from kpng.lab.apiserver import discovery, errors, lists, openapi, patch
 from kpng.lab.apiserver.faults import Faults
-from kpng.lab.apiserver.options import Continue, ListOptions, flag, parse_options
+from kpng.lab.apiserver.options import ListOptions, flag, parse_options
 from kpng.lab.apiserver.registry import BY_PLURAL, NAMESPACE, POD, SERVICE, Key, Kind, Object
 from kpng.lab.apiserver.resources import Resources, Target
 from kpng.lab.apiserver.storage import Stored
@@ -137,38 +137,8 @@ class Handlers:
         options = parse_options(place.kind, place.namespace, request.query, watch_list=self._watch_list)
         if options.watch:
             return await self._watch(request, view, options)
-        items, metadata = self._page(place.kind, options)
+        items, metadata = lists.page(self._storage, place.kind, options)
         return _raw(view.list(items, metadata))
-
-    def _page(self, kind: Kind, options: ListOptions) -> tuple[list[Stored], Object]:
-        """The items of a list and its metadata; every page shows the state at the first page's revision."""
-        revision, objects = self._snapshot(kind, options)
-        matches, after = options.selection.matches, options.token.last if options.token else None
-        found = [(key, stored) for key, stored in sorted(objects.items()) if matches(key, stored.object)]
-        left = [entry for entry in found if after is None or entry[0] > after]
-        page = left[: options.limit] if options.limit else left
-        metadata: Object = {"resourceVersion": str(revision)}
-        if len(page) < len(left):
-            metadata["continue"] = Continue(revision, page[-1][0]).encode()
-            if not (options.selection.labels or options.selection.fields):
-                metadata["remainingItemCount"] = len(left) - len(page)
-        return [stored for _, stored in page], metadata
-
-    def _snapshot(self, kind: Kind, options: ListOptions) -> tuple[int, dict[Key, Stored]]:
-        collection, current = self._storage.collections[kind], self._storage.revision
-        revision = options.token.revision if options.token else options.revision
-        if revision is not None and revision > current:
-            raise errors.too_large(revision, current)
-        if revision is None or not (options.token or options.match == "Exact"):
-            return current, collection.objects
-        try:
-            return revision, collection.at(revision)
-        except errors.ApiError as error:
-            if options.token:
-                raise errors.expired(
-                    "The provided continue parameter is too old to display a consistent list"
-                ) from error
-            raise
 
     async def _watch(self, request: web.Request, view: View, options: ListOptions) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": _JSON})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -45,17 +46,37 @@ class Event(msgspec.Struct, frozen=True):
         return self.now.revision
 
 
+class Snapshot(NamedTuple):
+    """The objects of one kind, and their keys in order."""
+
+    objects: dict[Key, Stored]
+    keys: list[Key]
+
+
 class Collection:
     """All objects of one kind, the latest changes, and who waits for more."""
 
     def __init__(self, kind: Kind, history_limit: int) -> None:
         self.kind = kind
         self.objects: dict[Key, Stored] = {}
+        self.now = Snapshot(self.objects, [])
+        """The present state: it changes in place."""
+        self._earlier: tuple[int, Snapshot] | None = None
+        """The last earlier state that was asked for: the next page of a list will ask for it, too."""
         self.history: deque[Event] = deque()
         self.history_limit = history_limit
         self.forgotten = 0
         """The newest revision whose event is gone: nothing at or before it can be watched from."""
         self.waiters: set[asyncio.Event] = set()
+
+    def put(self, key: Key, stored: Stored) -> None:
+        if key not in self.objects:
+            insort(self.now.keys, key)
+        self.objects[key] = stored
+
+    def take(self, key: Key) -> Stored:
+        del self.now.keys[bisect_left(self.now.keys, key)]
+        return self.objects.pop(key)
 
     def record(self, event: Event) -> None:
         self.history.append(event)
@@ -83,10 +104,21 @@ class Collection:
         newer.reverse()
         return newer
 
-    def at(self, revision: int) -> dict[Key, Stored]:
-        """The objects as they were at ``revision``: later changes undone, newest first."""
+    def at(self, revision: int) -> Snapshot:
+        """The objects as they were at ``revision``. Raises 410 if that is forgotten."""
+        if revision >= self.forgotten and self._earlier and self._earlier[0] == revision:
+            return self._earlier[1]
+        later = self.since(revision)
+        if not later:
+            return self.now
+        objects = self._before(later)
+        self._earlier = revision, Snapshot(objects, sorted(objects))
+        return self._earlier[1]
+
+    def _before(self, later: list[Event]) -> dict[Key, Stored]:
+        """The objects without the latest changes, which are undone, newest first."""
         objects = dict(self.objects)
-        for event in reversed(self.since(revision)):
+        for event in reversed(later):
             if event.before is None:
                 objects.pop(event.key, None)
             else:
@@ -113,13 +145,13 @@ class Storage:
         collection, key = self.collections[kind], kind.key(thing)
         before = collection.objects.get(key)
         now = self._stamp(thing)
-        collection.objects[key] = now
+        collection.put(key, now)
         self._announce(collection, Event("MODIFIED" if before else "ADDED", key, now, before))
         return now
 
     def remove(self, kind: Kind, key: Key) -> Stored:
         collection = self.collections[kind]
-        before = collection.objects.pop(key)
+        before = collection.take(key)
         self.revision += 1
         now = before.stamped(self.revision)
         self._announce(collection, Event("DELETED", key, now, before))

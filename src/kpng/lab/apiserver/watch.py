@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Iterator
 import msgspec
 
 from kpng.lab.apiserver import errors
+from kpng.lab.apiserver.lists import bounds, selected
 from kpng.lab.apiserver.options import ListOptions
 from kpng.lab.apiserver.selectors import Selection
 from kpng.lab.apiserver.storage import Collection, Event, Storage, Stored
@@ -57,8 +58,8 @@ class Watch:
             self._position = self._storage.revision
         if not wanted:
             return
-        matches = options.selection.matches
-        items = [stored for key, stored in sorted(self._collection.objects.items()) if matches(key, stored.object)]
+        now, selection = self._collection.now, options.selection
+        items = list(selected(now, selection, *bounds(now.keys, selection.namespace)))
         for start in range(0, len(items), _CHUNK):
             yield b"".join(self._view.event("ADDED", stored) for stored in items[start : start + _CHUNK])
         if options.send_initial_events and options.bookmarks:
