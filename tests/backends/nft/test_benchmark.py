@@ -6,30 +6,49 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.netns
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", ["1.36", "endpoint-chains"])
-def test_nft_commit(tmp_path: Path, layout: str) -> None:
+def measured(tmp_path: Path, *flags: str) -> dict[str, Any]:
     path = tmp_path / "figures.json"
-    size = ["--services", "60", "--endpoints", "3", "--changes", "20", "--peer-layout", layout, "--json", str(path)]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.nft_commit", *size],
+        [sys.executable, "-m", "benchmarks.agent", *flags, "--json", str(path)],
         cwd=ROOT,
         text=True,
         capture_output=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "replace_p50_ms" in done.stdout
-    found = json.loads(path.read_text())
-    assert found["name"] == "nft_commit"
-    assert found["params"] | {"peer_layout": layout, "services": 60, "endpoints": 3} == found["params"]
-    ours, peer = found["figures"]["kpng"], found["figures"]["kube_proxy_layout"]
+    assert "change_p50_ms" in done.stdout
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.netns
+@pytest.mark.slow
+def test_everything_beside_kube_proxys_layouts(tmp_path: Path) -> None:
+    sizes = {"services": 60, "endpoints": 3, "changes": 20, "rate": 50, "seconds": 2, "peer_services": 60}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()]
+    found = measured(tmp_path, *flags)
+    assert found["name"] == "agent"
+    assert found["params"] | sizes == found["params"]
+    ours, peers = found["figures"], found["peers"]
+    assert ours["cold_start_commits"] == 1
     assert ours["restart_writes"] == 0
-    assert 0 < ours["replace_kernel_p50_ms"] < ours["replace_p50_ms"] < peer["replace_p50_ms"]
+    assert 0 < ours["rolling_commits"] <= ours["rolling_events"]
+    assert 0 < ours["churn_p50_ms"] <= ours["churn_p99_ms"]
+    assert 0 < ours["change_kernel_p50_ms"] < ours["change_p50_ms"]
+    assert len(peers) == 2
+    assert all(ours["change_p50_ms"] < peer["change_p50_ms"] for peer in peers.values())
+
+
+@pytest.mark.netns
+@pytest.mark.slow
+def test_several_sizes(tmp_path: Path) -> None:
+    found = measured(tmp_path, "--sweep", "20,40", "--endpoints", "2", "--changes", "20")
+    swept = {f"{name}_{size}" for name in ("cold_start_s", "change_p50_ms") for size in (20, 40)}
+    assert swept <= found["figures"].keys()
