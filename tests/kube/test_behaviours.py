@@ -27,8 +27,12 @@ PROXY_NAME = "service.kubernetes.io/service-proxy-name"
 class Silent:
     """A receiver that is told nothing worth keeping."""
 
-    def set(self, raw: object) -> None: ...
-    def delete(self, raw: object) -> None: ...
+    def set(self, raw: object) -> str:
+        return ""
+
+    def delete(self, raw: object) -> str:
+        return ""
+
     def discard(self) -> None: ...
     def commit(self, *, replace: bool) -> None: ...
 

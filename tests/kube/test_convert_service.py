@@ -25,8 +25,8 @@ def manifest(
 
 def convert(data: dict[str, Any], filters: Filters | None = None) -> tuple[Service | None, list[str]]:
     kube = decode_plain("Service", objects.Service, data)
-    _, service, problems = Converter(filters or Filters(), "f.yaml").service(kube)
-    return service, [str(problem) for problem in problems]
+    outcome = Converter(filters or Filters(), "f.yaml").service(kube)
+    return outcome.value, [str(problem) for problem in outcome.problems]
 
 
 def good(data: dict[str, Any], filters: Filters | None = None) -> Service:

@@ -25,8 +25,8 @@ def slice_manifest(*endpoints: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 def convert_slice(data: dict[str, Any]) -> tuple[NamedSource | None, list[str]]:
     kube = decode_plain("EndpointSlice", objects.EndpointSlice, data)
-    _, named, problems = Converter(Filters(), "f.yaml").slice(kube)
-    return named, [str(problem) for problem in problems]
+    outcome = Converter(Filters(), "f.yaml").slice(kube)
+    return outcome.value, [str(problem) for problem in outcome.problems]
 
 
 def endpoints_of(data: dict[str, Any]) -> tuple[EndpointInfo, ...]:
@@ -231,8 +231,8 @@ def test_an_odd_name_is_left_out_and_the_endpoint_stays(fields: dict[str, Any], 
 
 def convert_node(metadata: dict[str, Any], filters: Filters | None = None) -> tuple[Node | None, list[str]]:
     kube = decode_plain("Node", objects.Node, {"metadata": metadata})
-    _, node, problems = Converter(filters or Filters(), "f.yaml").node(kube)
-    return node, [str(problem) for problem in problems]
+    outcome = Converter(filters or Filters(), "f.yaml").node(kube)
+    return outcome.value, [str(problem) for problem in outcome.problems]
 
 
 LABELS = {"kubernetes.io/hostname": "n1", "topology.kubernetes.io/zone": "za", "beta/x": "y"}

@@ -25,11 +25,16 @@ class RecordingReceiver:
         self.log: list[tuple[str, bool]] = []
         self._staged: dict[str, bool] = {}
 
-    def set(self, raw: Raw) -> None:
-        self._staged[_name(raw)] = True
+    def set(self, raw: Raw) -> str:
+        return self._stage(raw, True)
 
-    def delete(self, raw: Raw) -> None:
-        self._staged[_name(raw)] = False
+    def delete(self, raw: Raw) -> str:
+        return self._stage(raw, False)
+
+    def _stage(self, raw: Raw, there: bool) -> str:
+        metadata = json.loads(bytes(raw))["metadata"]
+        self._staged[metadata["name"]] = there
+        return str(metadata["resourceVersion"])
 
     def discard(self) -> None:
         self._staged.clear()
@@ -41,10 +46,6 @@ class RecordingReceiver:
             (self.state.add if present else self.state.discard)(name)
         self.log.append((" ".join(self._staged), replace))
         self._staged.clear()
-
-
-def _name(raw: Raw) -> str:
-    return str(json.loads(bytes(raw))["metadata"]["name"])
 
 
 def thing(name: str, version: int) -> dict[str, Any]:
@@ -181,8 +182,8 @@ def test_events_before_an_error_count(reflector: Reflector, receiver: RecordingR
 )
 def test_what_is_no_event_is_an_error(reflector: Reflector, line: bytes) -> None:
     class Strict(RecordingReceiver):
-        def set(self, raw: Raw) -> None:
-            del raw
+        def set(self, raw: Raw) -> str:
+            return ""
 
     with pytest.raises(WatchError, match="not a watch event"):
         Reflector(RESOURCE, Strict()).lines([line])

@@ -131,11 +131,16 @@ class Cluster:
         self.commits = self.lists = 0
         self._staged: dict[str, bool] = {}
 
-    def set(self, raw: Raw) -> None:
-        self._staged[json.loads(bytes(raw))["metadata"]["name"]] = True
+    def set(self, raw: Raw) -> str:
+        return self._stage(raw, True)
 
-    def delete(self, raw: Raw) -> None:
-        self._staged[json.loads(bytes(raw))["metadata"]["name"]] = False
+    def delete(self, raw: Raw) -> str:
+        return self._stage(raw, False)
+
+    def _stage(self, raw: Raw, there: bool) -> str:
+        metadata = json.loads(bytes(raw))["metadata"]
+        self._staged[metadata["name"]] = there
+        return str(metadata["resourceVersion"])
 
     def discard(self) -> None:
         self._staged.clear()

@@ -48,21 +48,28 @@ class Intake(Generic[T, V]):
         self._apply = apply
         self._problems = ProblemScope(problems)
         self._origin = origin
-        self._staged: dict[Identity, tuple[Outcome[V], ...]] = {}
+        self._staged: dict[Identity, Outcome[V] | None] = {}
+        """None: it is gone."""
 
-    def set(self, raw: msgspec.Raw) -> None:
-        """Stage an object that is new or different."""
+    def set(self, raw: msgspec.Raw) -> str:
+        """Stage an object that is new or different; returns its resourceVersion."""
         try:
             kube = decode_json(self._decoder, self._name, raw)
         except DecodeError as error:
-            problem = Problem(error.subject, error.field, error.message, self._origin)
-            self._staged[_identity(metadata_of(raw))] = (Outcome(error.subject, None, [problem]),)
-        else:
-            self._staged[_identity(kube.metadata)] = (self._convert(kube),)
+            return self._stage(metadata_of(raw), self._refuse(error))
+        return self._stage(kube.metadata, self._convert(kube))
 
-    def delete(self, raw: msgspec.Raw) -> None:
-        """Stage that an object is gone."""
-        self._staged[_identity(metadata_of(raw))] = ()
+    def delete(self, raw: msgspec.Raw) -> str:
+        """Stage that an object is gone; returns its last resourceVersion."""
+        return self._stage(metadata_of(raw), None)
+
+    def _stage(self, metadata: Metadata, outcome: Outcome[V] | None) -> str:
+        self._staged[metadata.namespace or "", metadata.name or "?"] = outcome
+        return metadata.resource_version or ""
+
+    def _refuse(self, error: DecodeError) -> Outcome[V]:
+        problem = Problem(error.subject, error.field, error.message, self._origin)
+        return Outcome(error.subject, None, [problem])
 
     def discard(self) -> None:
         """Drop what is staged."""
@@ -75,25 +82,22 @@ class Intake(Generic[T, V]):
             if replace:
                 tx.replace(self._kind)
             for identity, outcome in staged.items():
-                self._apply(tx, identity, outcome[0].value if outcome else None)
+                self._apply(tx, identity, outcome.value if outcome else None)
         self._report(staged, replace)
 
-    def _report(self, staged: dict[Identity, tuple[Outcome[V], ...]], replace: bool) -> None:
-        subjects = set()
+    def _report(self, staged: dict[Identity, Outcome[V] | None], replace: bool) -> None:
+        bad = {outcome.subject: outcome.problems for outcome in staged.values() if outcome and outcome.problems}
+        if not bad and not self._problems:
+            return  # as nearly always
         for identity, outcome in staged.items():
-            subject = outcome[0].subject if outcome else self._subject(identity)
-            subjects.add(subject)
-            self._problems.report(subject, outcome[0].problems if outcome else ())
+            subject = outcome.subject if outcome else self._subject(identity)
+            self._problems.report(subject, bad.get(subject, ()))
         if replace:
-            self._problems.forget_all_but(subjects)
+            self._problems.forget_all_but(bad)
 
     def _subject(self, identity: Identity) -> str:
         namespace, name = identity
         return f"{self._name} {namespace}/{name}" if self._kind in _NAMESPACED else f"{self._name} {name}"
-
-
-def _identity(metadata: Metadata) -> Identity:
-    return metadata.namespace or "", metadata.name or "?"
 
 
 def service_intake(store: Store, converter: Converter, problems: ProblemLog) -> Intake[objects.Service, Service]:

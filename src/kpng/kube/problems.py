@@ -14,6 +14,10 @@ class ProblemScope:
         self._problems = problems
         self._subjects: set[str] = set()
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to take back."""
+        return bool(self._subjects)
+
     def report(self, subject: str, problems: Sequence[Problem]) -> None:
         """Give all problems that this object has now; none: it is well, or gone."""
         if problems:

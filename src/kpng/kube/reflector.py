@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from contextlib import nullcontext
 from enum import Enum
 from typing import Protocol
 
@@ -17,8 +18,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from .backoff import Backoff
+from .bulk import bulk_load
 from .decode import MALFORMED
-from .objects import AnyObject, ObjectList, Status, WatchEvent
+from .objects import AnyObject, Metadata, ObjectList, Status, WatchEvent
 from .resource import Resource
 
 PAGE_SIZE = 500
@@ -56,10 +58,11 @@ class Request(Struct, frozen=True):
 
 
 class Receiver(Protocol):
-    """What takes in the objects (`kpng.kube.intake.Intake`)."""
+    """What takes in the objects (`kpng.kube.intake.Intake`). ``set`` and ``delete`` return the object's
+    resourceVersion, which is decoded with the rest; "" where it has none that can be read."""
 
-    def set(self, raw: Raw) -> None: ...
-    def delete(self, raw: Raw) -> None: ...
+    def set(self, raw: Raw) -> str: ...
+    def delete(self, raw: Raw) -> str: ...
     def discard(self) -> None: ...
     def commit(self, *, replace: bool) -> None: ...
 
@@ -152,20 +155,22 @@ class Reflector:
         if self.phase is Phase.CHECK:
             self.phase = Phase.WATCH
             return
-        for raw in page.items or ():
-            self._receiver.set(raw)
-        self._continue = page.metadata.continue_token or ""
-        if not self._continue:
-            self._complete(page.metadata.resource_version or "")
+        with bulk_load():
+            for raw in page.items or ():
+                self._receiver.set(raw)
+            self._continue = page.metadata.continue_token or ""
+            if not self._continue:
+                self._complete(page.metadata.resource_version or "")
 
     def lines(self, lines: Iterable[bytes]) -> None:
         """Watch events that arrived together; they become one transaction. Raises `WatchError`."""
-        try:
-            for line in lines:
-                self._event(line)
-        finally:
-            if self.phase is Phase.WATCH:
-                self._receiver.commit(replace=False)
+        with nullcontext() if self.phase is Phase.WATCH else bulk_load():
+            try:
+                for line in lines:
+                    self._event(line)
+            finally:
+                if self.phase is Phase.WATCH:
+                    self._receiver.commit(replace=False)
 
     def ended(self, seconds: float) -> float:
         """The answer ended as it should, after so long. Returns how many seconds to wait."""
@@ -196,14 +201,15 @@ class Reflector:
         try:
             event = _event_decoder.decode(line)
             if event.type in ("ADDED", "MODIFIED"):
-                self._receiver.set(event.object)
+                self._advance(self._receiver.set(event.object) or _version_of(event.object))
             elif event.type == "DELETED":
-                self._receiver.delete(event.object)
+                self._advance(self._receiver.delete(event.object) or _version_of(event.object))
+            elif event.type == "BOOKMARK":
+                self._bookmark(_any_decoder.decode(event.object).metadata)
             elif event.type == "ERROR":
                 self._error(event.object)
-            elif event.type != "BOOKMARK":
+            else:
                 raise WatchError(f"unknown watch event {event.type[:40]!r}")
-            self._advance(_any_decoder.decode(event.object), event.type)
         except MALFORMED as error:
             raise WatchError(f"not a watch event: {error}") from None
 
@@ -211,14 +217,19 @@ class Reflector:
         status = _status_decoder.decode(raw)
         raise WatchError(status.message or status.reason or "error without a message", status.code or 500)
 
-    def _advance(self, obj: AnyObject, event: str) -> None:
-        """Move on to the event's resourceVersion; a certain bookmark ends the initial events (KEP-3157)."""
-        version = obj.metadata.resource_version or ""
+    def _advance(self, version: str) -> None:
+        """Move on to an event's resourceVersion; those of initial events are of the past."""
         if self.phase is Phase.WATCH:
             self._version = version or self._version
             self._relisting = False
             self._backoff.reset()
-        elif event == "BOOKMARK" and (obj.metadata.annotations or {}).get(_INITIAL_EVENTS_END) == "true":
+
+    def _bookmark(self, metadata: Metadata) -> None:
+        """A certain one ends the initial events (KEP-3157)."""
+        version = metadata.resource_version or ""
+        if self.phase is Phase.WATCH:
+            self._advance(version)
+        elif (metadata.annotations or {}).get(_INITIAL_EVENTS_END) == "true":
             self._complete(version)
 
     def _complete(self, version: str) -> None:
@@ -247,3 +258,8 @@ class Reflector:
         self._continue = ""
         self.phase = phase
         return self._backoff.next(at_least)
+
+
+def _version_of(raw: Raw) -> str:
+    """For what the receiver could not read. Raises `MALFORMED` where it is no object at all."""
+    return _any_decoder.decode(raw).metadata.resource_version or ""

@@ -16,6 +16,8 @@ from .names import quoted
 _LEADING_ZEROS = re.compile(r"\b0+(?=[0-9])")
 _PREFIX_LENGTH = re.compile(r"[0-9]{1,3}")
 _IPV4_MAPPED = bytes(10) + b"\xff\xff"
+_SUSPECT_BYTES = frozenset((0, 127, 169, *range(224, 240), 0xFE, 0xFF))
+"""What the first byte of a special address may be, of either family."""
 
 
 class Family(IntEnum):
@@ -31,6 +33,7 @@ class Family(IntEnum):
 
 
 FAMILIES = (Family.IPV4, Family.IPV6)
+_IPV4, _IPV6 = FAMILIES  # an attribute of an Enum costs as much as all else that family_of does
 
 
 def parse_address(text: str, field: str = "") -> str:
@@ -101,7 +104,7 @@ def parse_cidr(text: str, field: str = "") -> str:
 
 def family_of(address_or_cidr: str) -> Family:
     """The family of a canonical address or CIDR."""
-    return Family.IPV6 if ":" in address_or_cidr else Family.IPV4
+    return _IPV6 if ":" in address_or_cidr else _IPV4
 
 
 def check_endpoint_address(text: str, field: str = "") -> str:
@@ -119,6 +122,8 @@ def check_endpoint_address(text: str, field: str = "") -> str:
 
 def _special(packed: bytes) -> str:
     """The class of an address that nothing in a cluster may have; "" if it is of none."""
+    if packed[0] not in _SUSPECT_BYTES:
+        return ""
     return _special_ipv4(packed) if len(packed) == 4 else _special_ipv6(packed)
 
 

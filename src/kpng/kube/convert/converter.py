@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from kpng.kube.objects import EndpointSlice, ServiceCIDR
 from kpng.kube.objects import Node as KubeNode
@@ -20,7 +21,7 @@ from .slices import NamedSource, slice_source
 T = TypeVar("T")
 
 
-class Outcome(NamedTuple, Generic[T]):
+class Outcome(Struct, Generic[T], frozen=True, gc=False):
     """What became of an object: None where it is nothing to kpng, and its problems under its subject."""
 
     subject: str

@@ -9,6 +9,7 @@ from sys import intern
 from kpng.kube.objects import Service as KubeService
 from kpng.kube.objects import ServicePort, ServiceSpec
 from kpng.model import (
+    FAMILIES,
     Family,
     IPSet,
     PortMapping,
@@ -29,6 +30,7 @@ _DEFAULT_AFFINITY_SECONDS = 10800
 _MAX_AFFINITY_SECONDS = 86400
 _NO_SPEC = ServiceSpec()
 _NO_IPS = IPSet()
+_IPV4, _IPV6 = FAMILIES
 
 
 def service_fields(kube: KubeService, faults: Faults, *, external_ips: bool = True) -> Service | None:
@@ -91,7 +93,7 @@ def _cluster_ips(spec: ServiceSpec, faults: Faults) -> IPSet:
             faults.add(field, f"{address} is a second cluster IP of its family", index)
         else:
             found[family] = (address,)
-    return IPSet(found.get(Family.IPV4, ()), found.get(Family.IPV6, ()))
+    return IPSet(found.get(_IPV4, ()), found.get(_IPV6, ()))
 
 
 def _family_at(families: list[str], index: int) -> Family | None:
