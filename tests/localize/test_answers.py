@@ -389,8 +389,8 @@ def test_nodes_that_host_nothing_and_are_named_by_nobody_share_one_answer() -> N
 def test_a_node_that_hosts_an_endpoint_has_its_own() -> None:
     held = record(WEB, HERE)
     mine, theirs = answer(held, "n1"), answer(held, "n2")
-    assert mine is answer(held, "n1", "zx")
     assert mine is not theirs
+    assert theirs is answer(held, "n3", "zx")
     assert [e.local for e in mine.endpoints.values()] == [True]
     assert [e.local for e in theirs.endpoints.values()] == [False]
     assert mine.service is theirs.service

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-import kpng.localize.view as view_module
+import kpng.localize.difference as difference_module
 from kpng.localize import LocalView, change_sets, localize
 from kpng.model import ChangeSet, EndpointInfo, LocalNode, LocalService, Node, ServiceKey
 from kpng.store import Kind, ServiceRecord, Store, Transaction
@@ -148,7 +148,7 @@ def test_a_change_to_one_service_looks_at_no_other(monkeypatch: pytest.MonkeyPat
         looked_at.append(record.key)
         return localize(record, node, zone)
 
-    monkeypatch.setattr(view_module, "localize", counting)
+    monkeypatch.setattr(difference_module, "localize", counting)
     with writing(store) as staged:
         staged.set_source("web-1", WEB, [])
     for view in views:

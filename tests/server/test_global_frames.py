@@ -44,7 +44,9 @@ def spelled(buffers: Iterable[bytes]) -> list[str]:
 
 
 def differences(old: Snapshot, new: Snapshot, store: Store) -> list[bytes]:
-    records = [record_change(key, old.services.get(key), new.services.get(key)) for key in new.changed_services(old)]
+    records = [
+        record_change(key, old.services.get(key), new.services.get(key)) for key in new.changed_services(old)
+    ]
     return list(round_buffers({name: new.nodes.get(name) for name in new.changed_nodes(old)}, records))
 
 

@@ -1,8 +1,7 @@
-"""A round of local state, as bytes: its order, and that bytes are made once."""
+"""A round of local state as single ops: their order."""
 
 from __future__ import annotations
 
-import gc
 import random
 from collections.abc import Iterable
 
@@ -10,7 +9,7 @@ import pytest
 
 from kpng.localize import LocalView
 from kpng.model import ChangeSet, EndpointInfo, EndpointPort, IPSet, Node, PortMapping, Service, ServiceKey
-from kpng.server.local_frames import ChangeEncoder, round_buffers
+from kpng.server.local_frames import change_frames, round_buffers
 from kpng.store import Kind, Store
 from kpng.wire.grpc import MessageReader
 from kpng.wire.proto import localv1_pb2 as localv1
@@ -53,9 +52,9 @@ def put(store: Store, services: dict[str, list[EndpointInfo] | None]) -> None:
                 transaction.set_source(f"{name}-slice", key, endpoints)
 
 
-def round_of(encoder: ChangeEncoder, changes: ChangeSet | None) -> list[bytes]:
+def round_of(changes: ChangeSet | None) -> list[bytes]:
     assert changes is not None
-    return list(round_buffers(encoder.frames(key, change) for key, change in changes.changes.items()))
+    return list(round_buffers(change_frames(key, change) for key, change in changes.changes.items()))
 
 
 def ops_in(buffers: Iterable[bytes]) -> list[Op]:
@@ -71,7 +70,7 @@ def ops_in(buffers: Iterable[bytes]) -> list[Op]:
 def test_a_full_round_sets_services_then_endpoints() -> None:
     store = a_store({"web": [an_endpoint("10.1.0.2", "b"), an_endpoint("10.1.0.1", "a")], "api": []})
     changes = LocalView(store, "n1").advance(store.snapshot)
-    assert ops_in(round_of(ChangeEncoder(), changes)) == [
+    assert ops_in(round_of(changes)) == [
         ("set", "service", "demo/api"),
         ("set", "service", "demo/web"),
         ("set", "endpoint", "demo/web/a"),
@@ -88,10 +87,8 @@ def test_a_round_has_its_parts_in_the_order_of_the_go_kpng() -> None:
             "older": [],
         }
     )
-    view, encoder = LocalView(store, "n1"), ChangeEncoder()
-    before = {
-        path for _, kind, path in ops_in(round_of(encoder, view.advance(store.snapshot))) if kind == "endpoint"
-    }
+    view = LocalView(store, "n1")
+    before = {path for _, kind, path in ops_in(round_of(view.advance(store.snapshot))) if kind == "endpoint"}
     put(
         store,
         {
@@ -101,7 +98,7 @@ def test_a_round_has_its_parts_in_the_order_of_the_go_kpng() -> None:
             "older": None,
         },
     )
-    ops = ops_in(round_of(encoder, view.advance(store.snapshot)))
+    ops = ops_in(round_of(view.advance(store.snapshot)))
     unnamed = {path for path in before if path.startswith(("demo/keep/", "demo/old/"))} - {
         "demo/keep/gone",
         "demo/keep/same",
@@ -126,7 +123,7 @@ def test_a_round_has_its_parts_in_the_order_of_the_go_kpng() -> None:
 def test_paths_ascend_by_bytes_also_where_a_name_is_another_ones_beginning() -> None:
     pods = [an_endpoint("10.1.0.1", "a"), an_endpoint("10.1.0.2", "b")]
     store = a_store({"web": pods, "web-1": pods, "web0": pods})
-    ops = ops_in(round_of(ChangeEncoder(), LocalView(store, "n1").advance(store.snapshot)))
+    ops = ops_in(round_of(LocalView(store, "n1").advance(store.snapshot)))
     for wanted in ("service", "endpoint"):
         paths = [path for _, kind, path in ops if kind == wanted]
         assert paths == sorted(paths)
@@ -139,51 +136,8 @@ def test_both_addresses_of_a_dual_stack_pod_are_told() -> None:
         transaction.set_source("web-v4", key, [an_endpoint("10.1.0.1", "pod-a")])
         info = EndpointInfo(addresses=IPSet(v6=("fd00::1",)), ports=(EndpointPort("http", 8080),), pod_name="pod-a")
         transaction.set_source("web-v6", key, [info])
-    ops = ops_in(round_of(ChangeEncoder(), LocalView(store, "n1").advance(store.snapshot)))
+    ops = ops_in(round_of(LocalView(store, "n1").advance(store.snapshot)))
     assert [path for _, kind, path in ops if kind == "endpoint"] == ["demo/web/pod-a", "demo/web/pod-a:ipv6"]
-
-
-def test_nodes_with_the_same_view_share_bytes() -> None:
-    store = a_store({f"s{i}": [an_endpoint(f"10.1.0.{i}", "pod", node="n1")] for i in range(5)})
-    encoder = ChangeEncoder()
-    views = [LocalView(store, f"other-{i}") for i in range(3)]
-    rounds = [round_of(encoder, view.advance(store.snapshot)) for view in views]
-    assert encoder.encoded == 5
-    for other in rounds[1:]:
-        assert [id(buffer) for buffer in other] == [id(buffer) for buffer in rounds[0]]
-
-    put(store, {"s1": [an_endpoint("10.1.0.9", "pod", node="n1")]})
-    rounds = [round_of(encoder, view.advance(store.snapshot)) for view in views]
-    assert encoder.encoded == 6
-    assert len({id(buffer) for each in rounds for buffer in each}) == 1
-
-
-def test_the_node_that_hosts_an_endpoint_has_its_own_bytes() -> None:
-    store = a_store({"web": [an_endpoint("10.1.0.1", "pod", node="n1")], "api": []})
-    encoder = ChangeEncoder()
-    here, there = (round_of(encoder, LocalView(store, n).advance(store.snapshot)) for n in ("n1", "n2"))
-    assert encoder.encoded == 3
-    assert here != there
-
-
-def test_bytes_die_with_the_last_snapshot_that_needs_them() -> None:
-    store = a_store({f"s{i}": [an_endpoint(f"10.1.0.{i}", "pod")] for i in range(5)})
-    view, slow, encoder = LocalView(store, "n1"), LocalView(store, "n2"), ChangeEncoder()
-    for each in (view, slow):
-        round_of(encoder, each.advance(store.snapshot))
-    assert encoder.held == 5
-    for i in range(20):
-        put(store, {"s1": [an_endpoint(f"10.1.1.{i}", "pod")], "s2": None if i % 2 else []})
-        round_of(encoder, view.advance(store.snapshot))
-    gc.collect()
-    assert encoder.held <= 5 + 2 + 2
-    round_of(encoder, slow.advance(store.snapshot))
-    with store.transaction() as transaction:
-        transaction.replace(*Kind)
-    for each in (view, slow):
-        round_of(encoder, each.advance(store.snapshot))
-    gc.collect()
-    assert encoder.held == 0
 
 
 def test_hints_alone_change_what_a_node_is_told() -> None:
@@ -196,10 +150,10 @@ def test_hints_alone_change_what_a_node_is_told() -> None:
         ]
 
     store = a_store({"web": hinted("za", "zb")}, [Node(name="n1", zone="za")])
-    view, encoder = LocalView(store, "n1"), ChangeEncoder()
-    assert ops_in(round_of(encoder, view.advance(store.snapshot)))[1:] == [("set", "endpoint", "demo/web/a")]
+    view = LocalView(store, "n1")
+    assert ops_in(round_of(view.advance(store.snapshot)))[1:] == [("set", "endpoint", "demo/web/a")]
     put(store, {"web": hinted("zb", "za")})
-    assert ops_in(round_of(encoder, view.advance(store.snapshot))) == [
+    assert ops_in(round_of(view.advance(store.snapshot))) == [
         ("set", "endpoint", "demo/web/b"),
         ("delete", "endpoint", "demo/web/a"),
     ]
@@ -208,7 +162,7 @@ def test_hints_alone_change_what_a_node_is_told() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_services_exist_before_their_endpoints_and_outlive_them(seed: int) -> None:
     chance = random.Random(seed)
-    store, encoder = a_store({}), ChangeEncoder()
+    store = a_store({})
     view = LocalView(store, "n1")
     view.advance(store.snapshot)
     present: set[tuple[str, str]] = set()
@@ -217,7 +171,7 @@ def test_services_exist_before_their_endpoints_and_outlive_them(seed: int) -> No
         changes = view.advance(store.snapshot)
         if changes is None:
             continue
-        ops = ops_in(round_of(encoder, changes))
+        ops = ops_in(round_of(changes))
         _check_sequence(ops, present)
     expected = {
         ("endpoint", f"{key}/{name}")

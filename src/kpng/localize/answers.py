@@ -1,7 +1,8 @@
-"""Answers: what each node must do for one service, computed once per distinct view.
+"""Answers: what each node must do for one service.
 
-A node matters to a service only by its zone, if the hints name it, and by its name, if it hosts an endpoint
-or a node hint names it (design, decision 3). All other nodes share one answer.
+A node matters to a service only by its zone, if the hints name it, and by its name, if it hosts an endpoint or a
+node hint names it (design, decision 3). All other nodes of a zone share one answer, which is kept; that of a node
+which hosts an endpoint is made of it when asked for: there are as many of those as there are endpoints.
 """
 
 from __future__ import annotations
@@ -32,9 +33,6 @@ from kpng.store import ServiceRecord
 from .choice import choose
 from .keys import endpoint_keys
 
-View = tuple[str, str]
-"""(node, zone), each "" where it makes no difference."""
-
 _DERIVED = "answers"
 _NO_ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType({})
 
@@ -51,13 +49,20 @@ _UsesByEndpoint = dict[Family, dict[int, _Uses]]
 
 
 def localize(record: ServiceRecord, node: str, zone: str) -> LocalService | None:
-    """What a node must do for a service; the same object for all nodes with the same view. None: nothing."""
+    """What a node must do for a service; the same object for all nodes of which it knows nothing but the zone, or
+    not even that. None: nothing."""
+    answers = answers_of(record)
+    return answers.for_node(node, zone) if answers else None
+
+
+def answers_of(record: ServiceRecord) -> Answers | None:
+    """The answers for a record, which live as long as it; None while only endpoints have been seen."""
     if record.service is None:
         return None
     answers = record.derived.get(_DERIVED)
-    if not isinstance(answers, _Answers):
-        answers = record.derived[_DERIVED] = _Answers(record.service, record)
-    return answers.for_node(node, zone)
+    if not isinstance(answers, Answers):
+        answers = record.derived[_DERIVED] = Answers(record.service, record)
+    return answers
 
 
 class _Pool(Struct):
@@ -66,50 +71,87 @@ class _Pool(Struct):
     family: Family
     endpoints: list[EndpointInfo]
     ports: list[EndpointPort]
+    has_rivals: bool
+    """Whether several had the same address and port, so that one may be there because another is not."""
 
 
-class _Answers:
+class Answers:
     """All answers for one service record, made on demand."""
 
     __slots__ = (
         "_candidates",
-        "_made",
-        "_named_nodes",
-        "_named_zones",
+        "_has_rivals",
         "_pools",
         "_service",
+        "_shared",
         "_short_circuits",
+        "hinted_nodes",
+        "hosted",
+        "zones",
     )
 
     def __init__(self, service: Service, record: ServiceRecord) -> None:
         endpoints = list(record.endpoints())
         infos = [endpoint for _, endpoint in endpoints]
         self._candidates = list(zip(endpoint_keys(endpoints), infos, strict=True))
-        self._named_nodes = {e.node for e in infos}.union(*(e.node_hints for e in infos))
-        self._named_zones: set[str] = set().union(*(e.zone_hints for e in infos))
+        self.hosted: dict[str, list[tuple[str, EndpointInfo]]] = {}
+        """By node: its endpoints of this service, with their keys."""
+        for key, info in self._candidates:
+            if info.node:
+                self.hosted.setdefault(info.node, []).append((key, info))
+        self.hinted_nodes: frozenset[str] = frozenset().union(*(e.node_hints for e in infos))
+        self.zones: frozenset[str] = frozenset().union(*(e.zone_hints for e in infos))
+        """Those that make a difference."""
         by_port = [(port, _pools(infos, port)) for port in service.ports]
         self._pools = [pool for _, pools in by_port for pool in pools]
         self._service = replace(
             service, ports=tuple(replace(port, available=_available(pools)) for port, pools in by_port)
         )
+        self._has_rivals = any(pool.has_rivals for pool in self._pools)
         self._short_circuits = service.external_traffic_local and _has_external_reach(service)
-        self._made: dict[View, LocalService] = {}
+        self._shared: dict[str, LocalService] = {}
 
-    def for_node(self, node: str, zone: str) -> LocalService:
-        view = (node if node in self._named_nodes else "", zone if zone in self._named_zones else "")
-        made = self._made.get(view)
+    def shared(self, zone: str) -> LocalService:
+        """The answer for every node in a zone that neither hosts an endpoint nor is named by a hint."""
+        zone = zone if zone in self.zones else ""
+        made = self._shared.get(zone)
         if made is None:
-            made = self._made[view] = LocalService(self._service, self._endpoints(*view))
+            made = self._shared[zone] = LocalService(self._service, self._endpoints(self._candidates, "", zone))
         return made
 
-    def _endpoints(self, node: str, zone: str) -> Mapping[str, Endpoint]:
-        """Choose per port and family, then put together again what each endpoint may be used for."""
+    def names(self, node: str) -> bool:
+        """Whether this node may have an answer of its own."""
+        return node in self.hosted or node in self.hinted_nodes
+
+    def is_special_to(self, node: str) -> bool:
+        """Whether its own answer is not just the shared one, but for what it hosts."""
+        return self._has_rivals or node in self.hinted_nodes
+
+    def for_node(self, node: str, zone: str) -> LocalService:
+        if self.is_special_to(node):
+            return LocalService(self._service, self._endpoints(self._candidates, node, zone))
+        shared = self.shared(zone)
+        hosted = self.hosted.get(node)
+        if not hosted:
+            return shared
+        own = self._endpoints(hosted, node, zone)
+        endpoints = {**shared.endpoints, **own}
+        for key, _ in hosted:  # one that has a scope less has a number less, too
+            for name in _numbered(key, endpoints):
+                if name not in own:
+                    del endpoints[name]
+        return LocalService(self._service, endpoints)
+
+    def _endpoints(
+        self, candidates: list[tuple[str, EndpointInfo]], node: str, zone: str
+    ) -> Mapping[str, Endpoint]:
+        """Choose per port and family, then put together again what each of the candidates may be used for."""
         uses: _UsesByEndpoint = {family: {} for family in FAMILIES}
         for pool in self._pools:
             self._choose(pool, node, zone, uses[pool.family])
         v4, v6 = uses.values()
         local: dict[str, Endpoint] = {}
-        for key, info in self._candidates:
+        for key, info in candidates:
             is_local = bool(node) and info.node == node
             for addresses, used in _by_addresses(info.addresses, v4.pop(id(info), None), v6.pop(id(info), None)):
                 _add(local, key, info, addresses, used, is_local)
@@ -142,14 +184,17 @@ def _pool(carrying: list[tuple[EndpointInfo, EndpointPort]], family: Family) -> 
     """The same address and port in several slices is one endpoint; one that does not terminate wins, as in
     kube-proxy."""
     unique: dict[tuple[tuple[str, ...], int], tuple[EndpointInfo, EndpointPort]] = {}
+    rivals = 0
     for found in carrying:
         info, port = found
         addresses = info.addresses.v4 if family is Family.IPV4 else info.addresses.v6
         if addresses:
             known, _ = unique.setdefault((addresses, port.port), found)
+            rivals += known is not info
             if known.terminating and not info.terminating:
                 unique[addresses, port.port] = found
-    return _Pool(family, [info for info, _ in unique.values()], [port for _, port in unique.values()])
+    endpoints, ports = [info for info, _ in unique.values()], [port for _, port in unique.values()]
+    return _Pool(family, endpoints, ports, rivals > 0)
 
 
 def _finishes_flows(info: EndpointInfo, port: EndpointPort) -> bool:
@@ -175,6 +220,12 @@ def _by_addresses(addresses: IPSet, v4: _Uses | None, v6: _Uses | None) -> Itera
         yield (IPSet(v4=addresses.v4) if addresses.v6 else addresses), v4
     if v6:
         yield (IPSet(v6=addresses.v6) if addresses.v4 else addresses), v6
+
+
+def _numbered(key: str, names: Mapping[str, Endpoint]) -> list[str]:
+    """The names that `_add` has given to the parts of one endpoint."""
+    parts = itertools.chain((key,), (f"{key}::{number}" for number in itertools.count(2)))
+    return list(itertools.takewhile(names.__contains__, parts))
 
 
 def _add(

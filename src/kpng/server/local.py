@@ -2,58 +2,116 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 from google.protobuf.message import DecodeError
 
-from kpng.localize import LocalView
-from kpng.model import ChangeSet
 from kpng.store import Store
 from kpng.wire.grpc import GrpcError, GrpcStatus
-from kpng.wire.ops import RESET, SYNC
 from kpng.wire.proto import localv1_pb2 as localv1
 
 from .authorize import Authorize, anybody
+from .encodings import Batches, Ops
 from .grpc import ServerCall
-from .local_frames import ChangeEncoder, node_frame, round_buffers
-from .steps import in_steps, send_all
+from .publisher import Publisher
+from .rounds import Rounds
+from .steps import send_all
+from .watcher import Watcher
+
+CHECK_SECONDS = 10.0
+
+
+class Asked(NamedTuple):
+    """A request for the next round."""
+
+    node: str
+    instance: str = ""
+    revision: int = 0
 
 
 class LocalSets:
     """Serves any number of watchers from one store. What they have in common is computed and encoded once."""
 
     def __init__(self, store: Store, authorize: Authorize = anybody) -> None:
-        self._store = store
+        self.instance = secrets.token_hex(8)
+        """Names this server's history of revisions."""
+        self.ops = Rounds(Ops())
+        self.batches = Rounds(Batches(self.instance))
+        self._publisher = Publisher(store)
         self._authorize = authorize
-        self.encoder = ChangeEncoder()
-        self.watchers = 0
+        self._watchers: set[Watcher] = set()
+        self._checking: asyncio.Task[None] | None = None
+
+    @property
+    def watchers(self) -> int:
         """How many there are now."""
+        return len(self._watchers)
 
     async def watch(self, call: ServerCall) -> None:
-        """Serve one watcher (see localv1.proto for the conversation); cancelled when it goes away."""
-        self.watchers += 1
+        """Serve one watcher by single ops (see localv1.proto for the conversation); cancelled when it goes away."""
+        await self._serve(call, self.ops, _watch_request)
+
+    async def watch_batches(self, call: ServerCall) -> None:
+        """Serve one watcher by batches."""
+        await self._serve(call, self.batches, _batch_request)
+
+    async def close(self) -> None:
+        """Stop what runs beside the watches."""
+        if self._checking is not None:
+            self._checking.cancel()
+            await asyncio.gather(self._checking, return_exceptions=True)
+        await self._publisher.close()
+
+    async def _serve(self, call: ServerCall, rounds: Rounds[Any], parse: Callable[[bytes], Asked]) -> None:
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._check())
+        watcher = Watcher(call, self._publisher, rounds)
+        self._watchers.add(watcher)
         try:
-            await self._converse(call)
+            await self._converse(call, watcher, parse)
         finally:
-            self.watchers -= 1
+            self._watchers.discard(watcher)
 
-    async def _converse(self, call: ServerCall) -> None:
-        view: LocalView | None = None
+    async def _converse(self, call: ServerCall, watcher: Watcher, parse: Callable[[bytes], Asked]) -> None:
+        started = False
         while (request := await call.receive()) is not None:
-            node = _node_name(request)
-            self._authorize(call, node)
-            if view is None:
-                view = LocalView(self._store, node)
-                await call.send([RESET])
-            view.follow(node)
-            await self._send(call, await view.next())
+            asked = parse(request)
+            self._authorize(call, asked.node)
+            resumed = not started and self._resume(watcher, asked)
+            if not started and not resumed:
+                await call.send([watcher.reset()])  # now, so that the client sees that somebody is there
+            # who resumes is answered now for the same reason, though there may be nothing to tell
+            await send_all(call, await watcher.next(asked.node, at_once=resumed))
+            started = True
 
-    async def _send(self, call: ServerCall, changes: ChangeSet) -> None:
-        frames = await in_steps(self.encoder.frames(key, change) for key, change in changes.changes.items())
-        node = [node_frame(changes.node)] if changes.node and changes.node.name else []
-        await send_all(call, [*node, *round_buffers(frames), SYNC])
+    def _resume(self, watcher: Watcher, asked: Asked) -> bool:
+        """Let a watcher go on where it was; False where nobody remembers."""
+        past = self._publisher.past(asked.revision) if asked.instance == self.instance else None
+        if past is not None:
+            watcher.resume(past, asked.node)
+        return past is not None
+
+    async def _check(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            for watcher in self._watchers:
+                watcher.check(loop.time())
 
 
-def _node_name(request: bytes) -> str:
+def _watch_request(request: bytes) -> Asked:
     try:
-        return localv1.WatchReq.FromString(request).NodeName
+        return Asked(localv1.WatchReq.FromString(request).NodeName)
     except DecodeError:
         raise GrpcError(GrpcStatus.INVALID_ARGUMENT, "not a localv1.WatchReq") from None
+
+
+def _batch_request(request: bytes) -> Asked:
+    try:
+        asked = localv1.BatchReq.FromString(request)
+    except DecodeError:
+        raise GrpcError(GrpcStatus.INVALID_ARGUMENT, "not a localv1.BatchReq") from None
+    return Asked(asked.NodeName, asked.Position.Instance, asked.Position.Revision)

@@ -1,13 +1,12 @@
-"""Changes of local state as bytes: made once, shared by every watcher they go to."""
+"""Changes of local state as single ops, as the Go kpng has them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
-from kpng.model import Endpoint, LocalNode, LocalService, ServiceChange, ServiceKey
+from kpng.model import Endpoint, LocalNode, ServiceChange, ServiceKey
 from kpng.wire.endpoint import endpoint_to_wire
 from kpng.wire.node import local_node_to_wire
 from kpng.wire.ops import delete_op, serialize, set_op
@@ -47,48 +46,12 @@ def round_buffers(frames: Iterable[ChangeFrames]) -> Iterator[bytes]:
     yield from (change.service_delete for change in reversed(by_service) if change.service_delete)
 
 
-class ChangeEncoder:
-    """Encodes changes, and remembers each as long as its services live, which is as long as any reader's
-    snapshot has them: nodes with the same view share `LocalService` objects, and so the bytes."""
-
-    def __init__(self) -> None:
-        self.encoded = 0
-        """How many changes were really encoded."""
-        self._came: WeakKeyDictionary[LocalService, ChangeFrames] = WeakKeyDictionary()
-        self._went: WeakKeyDictionary[LocalService, ChangeFrames] = WeakKeyDictionary()
-        self._changed: WeakKeyDictionary[LocalService, WeakKeyDictionary[LocalService, ChangeFrames]]
-        self._changed = WeakKeyDictionary()
-
-    @property
-    def held(self) -> int:
-        """How many changes are remembered now."""
-        return len(self._came) + len(self._went) + sum(map(len, self._changed.values()))
-
-    def frames(self, key: ServiceKey, change: ServiceChange) -> ChangeFrames:
-        """The frames of a change; ``change`` has at least one side."""
-        known, side = self._shelf(change)
-        made = known.get(side)
-        if made is None:
-            made = known[side] = _encode(key, change)
-            self.encoded += 1
-        return made
-
-    def _shelf(self, change: ServiceChange) -> tuple[WeakKeyDictionary[LocalService, ChangeFrames], LocalService]:
-        old, new = change.old, change.new
-        if new is None:
-            assert old is not None
-            return self._went, old
-        if old is None:
-            return self._came, new
-        return self._changed.setdefault(new, WeakKeyDictionary()), old
-
-
 def node_frame(node: LocalNode) -> bytes:
     """The op that tells a node what it is."""
     return set_op(localv1.NodesSet, node.name, serialize(local_node_to_wire(node)))
 
 
-def _encode(key: ServiceKey, change: ServiceChange) -> ChangeFrames:
+def change_frames(key: ServiceKey, change: ServiceChange) -> ChangeFrames:
     path = local_service_path(key)
     services = localv1.ServicesSet
     sets = [(name, _set_endpoint(key, name, endpoint)) for name, endpoint in change.endpoints_set()]

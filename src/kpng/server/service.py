@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 from kpng.store import Store
+from kpng.wire.batch import LOCAL_WATCH_BATCHES
 from kpng.wire.ops import GLOBAL_WATCH, LOCAL_WATCH
 
 from .authorize import anybody, own_node
@@ -37,6 +38,7 @@ class ApiServer:
         handlers: dict[str, Handler] = {}
         if local_api:
             handlers[LOCAL_WATCH] = self.local_sets.watch
+            handlers[LOCAL_WATCH_BATCHES] = self.local_sets.watch_batches
         if global_api:
             handlers[GLOBAL_WATCH] = self.global_sets.watch
         self._server = GrpcServer(handlers, limits)
@@ -48,3 +50,4 @@ class ApiServer:
     async def close(self) -> None:
         """End all calls and stop listening."""
         await self._server.close()
+        await self.local_sets.close()

@@ -2,6 +2,7 @@
 
 from .snapshot import EMPTY, Kind, ServiceRecord, Snapshot
 from .store import Store
+from .table import Bucket
 from .transaction import Transaction
 
-__all__ = ["EMPTY", "Kind", "ServiceRecord", "Snapshot", "Store", "Transaction"]
+__all__ = ["EMPTY", "Bucket", "Kind", "ServiceRecord", "Snapshot", "Store", "Transaction"]

@@ -35,7 +35,7 @@ class ServiceRecord:
         self.key = key
         self.service = service
         self.sources = sources
-        self.derived: dict[str, object] = {}
+        self.derived: dict[object, object] = {}
 
     def endpoints(self) -> Iterator[tuple[str, EndpointInfo]]:
         """Every (source, endpoint), in the order of the sources' names."""
