@@ -167,3 +167,16 @@ def test_who_becomes_another_has_everything_looked_at(then: str, now: str, looke
     found = list(changes_between(Place(old, then), Place(new, now)))
     assert len(found) == looked_at
     assert [each[0] for each in found if each] == [WEB]
+
+
+def test_a_host_is_told_apart_where_its_own_endpoint_comes_into_use_by_what_others_do() -> None:
+    """n2's endpoint is as it was, but now it is used, as nothing is ready any more; and to n2 it is a local one."""
+    web = service("demo/web")
+    leaving = endpoint_info("10.1.0.2", pod_name="b", node="n2", ready=False, serving=True, terminating=True)
+    first = endpoint_info("10.1.0.1", pod_name="a", node="n1")
+    old, new = snapshots((web, [first], [leaving]), (web, [], [leaving]))
+    difference = Difference(old, new)
+    assert difference.view("n2", "") == ("n2", "")
+    told = dict(filter(None, difference.changes(("n2", ""))))[WEB].new
+    assert told is not None
+    assert told.endpoints["b"].local
