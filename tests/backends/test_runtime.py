@@ -261,3 +261,90 @@ async def test_once_is_one_pass_over_connection_tracking(
     await run_backend(TranslatingBackend(conntrack), Feed(*steps(1))(), once=True)
     assert conntrack.calls[1:] == ["reconcile", "close"]
     assert len(caplog.records) == (failure is not None)
+
+
+class CollapsingSource:
+    """As a local view: what nobody has asked for yet is one change set when it is asked for. Counts the askings."""
+
+    def __init__(self) -> None:
+        self._number = self._told = 1
+        self._news = asyncio.Event()
+        self.asked = 0
+
+    def move(self) -> None:
+        """The service has another endpoint now."""
+        self._number += 1
+        self._news.set()
+
+    async def __call__(self) -> AsyncIterator[ChangeSet]:
+        yield full_state(web(1))
+        while True:
+            self.asked += 1
+            while self._told == self._number:
+                await self._news.wait()
+                self._news.clear()
+            before, self._told = self._told, self._number
+            yield change_set([web(before)], [web(self._told)])
+
+
+async def resting(backend: RecordingBackend, source: CollapsingSource) -> asyncio.Task[None]:
+    """Run a backend until it has its first state, and has rested from it."""
+    running = asyncio.create_task(run_backend(backend, source()))
+    await backend.until_applied(1)
+    await asyncio.sleep(2 * runtime.LONGEST_REST_SECONDS)
+    return running
+
+
+async def stop(running: asyncio.Task[None]) -> None:
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_change_that_finds_the_backend_at_rest_is_applied_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend, source = RecordingBackend(), CollapsingSource()
+    running = await resting(backend, source)
+    for name in ("_REST", "LONGEST_REST_SECONDS", "LONGEST_PAUSE_SECONDS"):  # from now on, waiting is for ever
+        monkeypatch.setattr(runtime, name, 1e9)
+    source.move()
+    await asyncio.wait_for(backend.until_applied(2), 5)
+    await stop(running)
+
+
+async def test_what_comes_while_the_backend_rests_goes_together() -> None:
+    backend, source = RecordingBackend(seconds=0.005), CollapsingSource()
+    running = await resting(backend, source)
+    for _ in range(100):
+        source.move()
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.05)
+    await stop(running)
+    assert endpoints_of(backend) == ["10.1.0.101"]
+    assert 3 <= len(backend.applied) <= 30  # each 5 ms of work, then 10 ms of rest
+    assert source.asked <= 2 * len(backend.applied) + 2  # a busy backend's source is let alone
+
+
+async def test_a_source_that_does_not_merge_is_emptied_each_time() -> None:
+    """What has piled up must not be worked off one by one, with a rest each."""
+    backend, feed = RecordingBackend(seconds=0.005), Feed()
+    running = asyncio.create_task(run_backend(backend, feed()))
+    first, *later = steps(200)
+    feed.send(first)
+    await backend.until_applied(1)
+    feed.send(*later, None)
+    await running
+    assert len(backend.applied) <= 3
+    assert endpoints_of(backend) == ["10.1.0.200"]
+
+
+async def test_a_backend_that_does_not_end_holds_up_no_source() -> None:
+    """Nor what is merged for it: its source is asked again and again, only not so often."""
+    backend, source = RecordingBackend(seconds=0.3), CollapsingSource()
+    running = asyncio.create_task(run_backend(backend, source()))
+    for _ in range(25):
+        source.move()
+        await asyncio.sleep(0.01)
+    assert backend.applied == []
+    assert 2 <= source.asked <= 10
+    await backend.until_applied(2)
+    await stop(running)
+    assert endpoints_of(backend) == ["10.1.0.26"]
