@@ -19,7 +19,7 @@ from kpng.ops import FORMATS, LEVELS, configure_logging
 from .output import OutputClosedError, guard_standard_output
 from .running import EXIT_DONE, UserMistake
 
-COMMANDS = ("kube", "file", "api", "local", "proxy", "lab", "conformance", "explain")
+COMMANDS = ("kube", "file", "api", "local", "proxy", "lab", "conformance", "explain", "load")
 """Each is the click command of that name in the module of that name."""
 
 SHELLS = ("bash", "zsh", "fish")
@@ -55,6 +55,7 @@ def root(log_level: str, log_format: str) -> None:
     kpng file -i state.yaml to-local to-print   what would a node have to do?
     kpng explain --from IP --to IP:PORT         what happens to such a connection here, and why?
     kpng lab                                    see it work, in a cluster of network namespaces
+    kpng load --server URL --services 1000      give an API server something to do
 
     Exit codes: 0 done, stopped by a signal or no longer read, 1 failed, 2 wrong usage or input.
     """

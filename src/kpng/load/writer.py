@@ -1,0 +1,192 @@
+"""Writes to an API server, over aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import aiohttp
+import msgspec
+
+from kpng.kube.access import Access, AccessOptions, load_access
+from kpng.kube.backoff import Backoff
+from kpng.model import UserError
+
+from .churn import Write
+from .objects import Object
+
+log = logging.getLogger(__name__)
+
+_PATHS = {
+    "Namespace": "/api/v1/namespaces",
+    "Node": "/api/v1/nodes",
+    "Service": "/api/v1/namespaces/{}/services",
+    "EndpointSlice": "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
+}
+_ALL = {
+    "Namespace": "/api/v1/namespaces",
+    "Node": "/api/v1/nodes",
+    "Service": "/api/v1/services",
+    "EndpointSlice": "/apis/discovery.k8s.io/v1/endpointslices",
+}
+_METHODS = {"create": "POST", "update": "PUT", "delete": "DELETE"}
+_PAGE = 500
+_CONNECT_SECONDS, _REQUEST_SECONDS = 10.0, 60.0
+
+
+class WriteError(Exception):
+    """The API server refuses, and would again."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"HTTP {status}: {message}")
+        self.status = status
+
+
+class _Later(Exception):  # noqa: N818 - no error: what was asked for is to be asked again
+    """Not now: the server is overloaded (429), or has trouble of its own (5xx)."""
+
+    def __init__(self, message: str, seconds: float = 0.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class ApiWriter:
+    """A session with one API server. What it does not do for reasons of its own (it is away, or starts, or is
+    overloaded: 429 with Retry-After) is tried again for ``patience`` seconds.
+    """
+
+    def __init__(self, access: Access, patience: float = 60.0) -> None:
+        self.server = access.server
+        self._access = access
+        self._patience = patience
+        self._complained = False
+        local = (urlsplit(access.server).hostname or "").startswith(("localhost", "127.", "::1"))
+        timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=_CONNECT_SECONDS)
+        connector = aiohttp.TCPConnector(limit=0)
+        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=not local)
+
+    async def __aenter__(self) -> ApiWriter:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def write(self, write: Write) -> None:
+        """Carry out one write, however the object stands now: what is to be created may be there already, what is
+        to be deleted may be gone. Raises `WriteError`; `UserError` if the server does not let us.
+        """
+        try:
+            await self.request(_METHODS[write.verb], _path(write), None if write.verb == "delete" else write.object)
+        except WriteError as error:
+            other = _other_way(write, error.status)
+            if other is not None:
+                await self.write(other)
+            elif not _is_so_already(write, error.status):
+                raise
+
+    def together(self) -> AbstractContextManager[None]:
+        """For the writes in this block it does not matter when they are done, until it ends. Here all are done at
+        once."""
+        return nullcontext()
+
+    async def list(self, kind: str, selector: str = "") -> AsyncIterator[Object]:
+        """All objects of a kind, page by page."""
+        token = ""
+        while True:
+            query = {"labelSelector": selector, "limit": str(_PAGE), "continue": token}
+            page = await self.request("GET", f"{_ALL[kind]}?{urlencode(query)}")
+            for thing in page.get("items") or ():
+                yield thing | {"kind": kind}
+            token = page.get("metadata", {}).get("continue", "")
+            if not token:
+                return
+
+    async def request(self, method: str, path: str, body: Object | None = None) -> Object:
+        """One request, until it is answered for good. Raises as `write` does."""
+        data = msgspec.json.encode(body) if body is not None else None
+        loop, backoff = asyncio.get_running_loop(), Backoff()
+        end = loop.time() + self._patience
+        while True:
+            try:
+                answer = await self._send(method, path, data)
+            except (_Later, aiohttp.ClientError, TimeoutError, OSError) as error:
+                wait = backoff.next(error.seconds if isinstance(error, _Later) else 0.0)
+                if loop.time() + wait > end:
+                    raise WriteError(0, f"{method} {path}: {error or type(error).__name__}") from error
+                self._complain(error)
+                await asyncio.sleep(wait)
+            else:
+                self._complained = False
+                return answer
+
+    async def _send(self, method: str, path: str, data: bytes | None) -> Object:
+        async with self._requested(method, path, data) as response:
+            body = await response.read()
+        if response.status < 300:
+            answer: Object = msgspec.json.decode(body)
+            return answer
+        message = _message(body) or response.reason or ""
+        if response.status == 429 or response.status >= 500:
+            after = response.headers.get("Retry-After", "")
+            raise _Later(f"HTTP {response.status}: {message}", float(after) if after.isdecimal() else 0.0)
+        if response.status in (401, 403):
+            raise UserError(f"{self.server} refuses {method} {path.partition('?')[0]}: {message}")
+        raise WriteError(response.status, message)
+
+    @asynccontextmanager
+    async def _requested(self, method: str, path: str, data: bytes | None) -> AsyncIterator[aiohttp.ClientResponse]:
+        access = self._access
+        headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "kpng-load"}
+        async with self._session.request(
+            method,
+            access.server + path,
+            data=data,
+            headers=headers | await access.headers(),
+            ssl=access.tls or True,
+            proxy=access.proxy,
+            server_hostname=access.server_hostname,
+            allow_redirects=False,
+        ) as response:
+            yield response
+
+    def _complain(self, error: Exception) -> None:
+        """Once, not for each of the writes that wait."""
+        if not self._complained:
+            self._complained = True
+            log.warning("%s: %s; trying again", self.server, error or type(error).__name__)
+
+
+async def connect(options: AccessOptions) -> ApiWriter:
+    """Make a writer; no request is sent yet. Raises `kpng.UserError`."""
+    return ApiWriter(await load_access(options))
+
+
+def _path(write: Write) -> str:
+    metadata = write.object["metadata"]
+    path = _PATHS[write.object["kind"]].format(metadata.get("namespace", ""))
+    return path if write.verb == "create" else f"{path}/{metadata['name']}"
+
+
+def _other_way(write: Write, status: int) -> Write | None:
+    """What was made before, by us or by a run before us, is brought up to date; what is gone is made again."""
+    if write.object["kind"] != "EndpointSlice":
+        return None
+    if write.verb == "create" and status == 409:
+        return Write("update", write.object)
+    return Write("create", write.object) if write.verb == "update" and status == 404 else None
+
+
+def _is_so_already(write: Write, status: int) -> bool:
+    return (write.verb, status) in (("create", 409), ("delete", 404))
+
+
+def _message(body: bytes) -> str:
+    try:
+        status: Any = msgspec.json.decode(body)
+        return str(status["message"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return body[:200].decode(errors="replace").strip()
