@@ -3,8 +3,8 @@
     python -m benchmarks.initial_sync --services 10000 --endpoints 10 --json FILE
 
 ``plain``: single ops, to a client that only counts them (as the Go kpng would take them in, but for decoding);
-``batched``: to our own client, until it has the change set that a backend gets. The answers have been made for another
-node before, which is ``first_s``. The client is another process on the same machine.
+``batched``: to our own client, until it has the change set that a backend gets. The answers have been made before,
+for another node: that took ``first_s``. The client is another process on the same machine.
 """
 
 from __future__ import annotations
