@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 FIRST_RETRY_SECONDS = 0.1
 LAST_RETRY_SECONDS = 30.0
 _REST = 2
-"""The backend rests so many times as long as it was busy, up to a limit: what comes meanwhile goes together, so that
-changes without end do not take a whole core. A change that finds it with nothing to do is applied at once."""
+"""The backend rests so many times as long as it was busy, up to a limit: what comes meanwhile goes together, so
+that changes without end do not take a whole core. A change that finds it with nothing to do is applied at once."""
 LONGEST_REST_SECONDS = 0.02
 LONGEST_PAUSE_SECONDS = 0.05
 """While the backend is busy, its source is asked for more no oftener than this."""

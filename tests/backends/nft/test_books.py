@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from kpng.backends.nft import books as books_module
 from kpng.backends.nft.books import MOST_SPARE_CLASSES, Books, Draft
-from kpng.backends.nft.layout import Layout
+from kpng.backends.nft.layout import MOST_STICKY_ENDPOINTS, Layout, nearby_classes, service_class
 from kpng.backends.nft.options import Options
 from kpng.model import (
     FAMILIES,
@@ -250,6 +251,53 @@ def test_classes_are_made_once_and_kept_for_a_while(make: Make) -> None:
     assert down.tables[Family.IPV4].change.old_classes == []
     again = change(books, make(pods=(1, 2, 3)))
     assert again.tables[Family.IPV4].change.new_classes == []
+
+
+def new_classes(draft: Draft, family: Family = Family.IPV4) -> list[str]:
+    return [chain.name for _, _, chain in draft.tables[family].change.new_classes]
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_table_that_begins_large_has_classes_for_what_comes(
+    make: Make, monkeypatch: pytest.MonkeyPatch, fresh: bool
+) -> None:
+    """Made before the elements: later, binding a chain to a large map takes the kernel long."""
+    monkeypatch.setattr(books_module, "MANY_ELEMENTS", 10)
+    books = Books(LAYOUTS)
+    state = {local.service.key: local for local in (make(), make("other", vip=8, session_affinity_seconds=9))}
+    draft = books.draft(state, fresh=fresh)
+    books.take(draft)
+    made = new_classes(draft)
+    assert made[:2] == ["count_3", "affinity_9s_3"]
+    if not fresh:
+        assert len(made) == 2
+        return
+    assert made[2:6] == ["count_2", "count_4", "affinity_9s_2", "affinity_9s_4"]
+    assert len(set(made)) == len(made) == 2 + MOST_SPARE_CLASSES
+    assert not {"count_0", "affinity_9s_0"}.intersection(made)
+    for pods in ((1, 2), (1, 2, 3, 4), (1,), (1, 2, 3, 4, 5)):
+        assert new_classes(change(books, make(pods=pods))) == []
+
+
+def test_a_small_table_has_only_the_classes_it_needs(make: Make) -> None:
+    books = Books(LAYOUTS)
+    assert new_classes(books.draft({make().service.key: make()}, fresh=True)) == ["count_3"]
+
+
+@pytest.mark.parametrize(
+    ("number", "distance", "near"),
+    [
+        (3, 1, [2, 4]),
+        (3, 3, [6]),
+        (1, 1, [2]),
+        ((1 << 31) - 1, 1, [(1 << 31) - 2]),  # the next one would be sticky
+        (service_class(3, 60), 1, [service_class(2, 60), service_class(4, 60)]),
+        (service_class(1, 60), 1, [service_class(2, 60)]),
+        (service_class(MOST_STICKY_ENDPOINTS, 60), 1, [service_class(MOST_STICKY_ENDPOINTS - 1, 60)]),
+    ],
+)
+def test_nearby_classes_have_the_same_affinity(number: int, distance: int, near: list[int]) -> None:
+    assert nearby_classes(number, distance) == near
 
 
 def test_the_oldest_spare_class_goes(make: Make) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kpng.backends.nft import NftBackend
+from kpng.backends.nft import NftBackend, books
 from kpng.backends.nft.kernel import ProgrammingError
 from kpng.backends.nft.verify import differences
 from kpng.host.nftables import TableFlag
@@ -307,6 +307,23 @@ def test_a_reset_while_running_is_a_diff(rig: Any, make: Any) -> None:
     assert backend.generation() == before + 1
     assert same_as_kernel(backend) == []
     assert "10.96.0.8" not in rig.nft("list", "table", "ip", "kpng")
+
+
+def test_classes_made_in_advance(rig: Any, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are there, lead somewhere, and an adoption takes them over."""
+    monkeypatch.setattr(books, "MANY_ELEMENTS", 1)
+    first = rig.start()
+    first.set(make(pods=(1, 2, 3)))
+    table = rig.nft("list", "table", "ip", "kpng")
+    assert table.count("chain count_") == 33
+    first.set(make(pods=(1, 2)))
+    assert set(rig.client.count(30, "10.96.0.7", 80)) == {"10.1.0.1", "10.1.0.2"}
+    first.stop()
+    second = rig.start()
+    second.set(make(pods=(1, 2)))
+    second.set(make(pods=(1, 2, 3, 4)))
+    assert same_as_kernel(second) == []
+    assert rig.nft("list", "table", "ip", "kpng").count("chain count_") == 33
 
 
 def test_more_spare_classes_than_are_kept(rig: Any, make: Any) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import TypeVar
 
 from msgspec import Struct, field
@@ -19,14 +20,17 @@ from . import fingerprint
 from .contents import SHARED_SETS, contents, mark
 from .encode import skeleton_hash
 from .frontends import Claimants, Claims, ClaimsDraft, Frontend, owned
-from .layout import KINDS, Layout, class_name
+from .layout import KINDS, Layout, class_name, nearby_classes
 from .node import node_contents
 from .options import Options
-from .ruleset import Elements, TableChange
+from .ruleset import Chain, Elements, TableChange
 
 MOST_SPARE_CLASSES = 32
 """Chains of classes without a service are kept, up to this many: binding a new chain to a map makes the kernel
-walk the map (10 ms at 100,000 endpoints), and numbers of endpoints go up and down all the time."""
+walk the map (17 ms at 100,000 endpoints), and numbers of endpoints go up and down all the time."""
+MANY_ELEMENTS = 10_000
+"""A table that begins with so many gets chains for the numbers of endpoints next to those in use, too: made before
+the elements they cost next to nothing."""
 
 T = TypeVar("T")
 Class = tuple[str, int]
@@ -228,6 +232,9 @@ class _DraftTable:
                 self._deleted.setdefault(name, {})[key] = b""
         change = TableChange([], [], self._deleted, self._added)
         spare = self._change_classes(change)
+        if fresh and sum(map(len, self._added.values())) >= MANY_ELEMENTS:
+            spare = dict.fromkeys(islice(self._nearby_classes(), MOST_SPARE_CLASSES))
+            change.new_classes += map(self._new_class, spare)
         elements_hash = fingerprint.changed(self._books.elements_hash, self._deleted, self._added)
         if change or fresh:
             change.old_fingerprint = "" if fresh else self._books.fingerprint()
@@ -242,9 +249,7 @@ class _DraftTable:
             if delta and not before and each in spare:
                 del spare[each]
             elif delta and not before:
-                kind, number = each
-                chain = self._books.layout.class_chain(kind, number)
-                change.new_classes.append((f"{kind}classes", mark(number), chain))
+                change.new_classes.append(self._new_class(each))
             elif delta and before + delta == 0:
                 spare[each] = None
         while len(spare) > MOST_SPARE_CLASSES:
@@ -252,6 +257,19 @@ class _DraftTable:
             del spare[oldest]
             change.old_classes.append((f"{kind}classes", mark(number), class_name(kind, number)))
         return spare
+
+    def _new_class(self, each: Class) -> tuple[str, bytes, Chain]:
+        kind, number = each
+        return f"{kind}classes", mark(number), self._books.layout.class_chain(kind, number)
+
+    def _nearby_classes(self) -> Iterator[Class]:
+        """Classes that no service needs yet, the nearest to those in use first."""
+        known = set(self._classes)
+        for distance in range(1, MOST_SPARE_CLASSES + 1):
+            for kind, number in self._classes:
+                new = {(kind, near) for near in nearby_classes(number, distance)} - known
+                known |= new
+                yield from sorted(new)
 
 
 def _class_number(data: bytes) -> int:

@@ -73,6 +73,13 @@ def service_class(count: int, affinity_seconds: int = 0) -> int:
     return _STICKY | affinity_seconds << _COUNT_BITS | count
 
 
+def nearby_classes(number: int, distance: int) -> list[int]:
+    """The classes with so many endpoints less, and more, and the same affinity."""
+    count = number & MOST_STICKY_ENDPOINTS if number >= _STICKY else number
+    most = MOST_STICKY_ENDPOINTS if number >= _STICKY else _STICKY - 1
+    return [number + by for by in (-distance, distance) if 1 <= count + by <= most]
+
+
 def class_name(kind: str, number: int) -> str:
     """The name of a class's chain."""
     if number < _STICKY:
