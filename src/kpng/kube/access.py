@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import ssl
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from kpng.model import UserError
 
-if TYPE_CHECKING:
-    from kubernetes_asyncio.client import Configuration
+from .credentials import Credentials, CredentialsError, Fixed, Grant, TokenFile, basic, bearer
+from .exec_plugin import ExecPlugin
+from .kubeconfig import AuthProvider, Cluster, Kubeconfig, User, decoded, load_kubeconfig
+from .oidc import Oidc
+from .tls import TLSContexts, TLSFiles
+
+_SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_ANONYMOUS = Fixed(Grant())
 
 
 class AccessOptions(Struct, frozen=True):
@@ -23,28 +28,42 @@ class AccessOptions(Struct, frozen=True):
 
 
 class Access:
-    """A server, and what requests to it carry. `headers` may refresh a token."""
+    """A server, and what requests to it carry. Credentials and certificates are those of the moment: files that are
+    replaced are read again, what expires is renewed."""
 
-    def __init__(self, server: str, config: Configuration | None = None) -> None:
+    def __init__(
+        self,
+        server: str,
+        credentials: Credentials = _ANONYMOUS,
+        tls: TLSContexts | None = None,
+        proxy: str = "",
+        server_hostname: str = "",
+    ) -> None:
         self.server = server.rstrip("/")
-        self._config = config
-        self.proxy: str | None = config.proxy if config else None
-        self.server_hostname: str | None = config.tls_server_name if config else None
-        self.tls = _tls(config) if config and self.server.startswith("https:") else None
+        self.proxy = proxy or None
+        self.server_hostname = server_hostname or None
+        self.credentials = credentials
+        self._tls = tls if self.server.startswith("https:") else None
 
     async def headers(self) -> dict[str, str]:
-        """The headers that authenticate a request."""
-        if self._config is None:
-            return {}
-        token = (await self._config.auth_settings()).get("BearerToken")
-        return {"Authorization": token["value"].strip()} if token and token["value"] else {}
+        """The headers that authenticate a request. Raises `CredentialsError`."""
+        grant = await self.credentials.get()
+        return {"Authorization": grant.authorization} if grant.authorization else {}
+
+    async def tls(self) -> ssl.SSLContext | None:
+        """The TLS context for a request; None: nothing special. Raises `CredentialsError`."""
+        grant = await self.credentials.get()
+        try:
+            return self._tls.get(grant.identity) if self._tls else None
+        except UserError as error:
+            raise CredentialsError(str(error)) from error
 
 
-async def load_access(options: AccessOptions) -> Access:
+async def load_access(options: AccessOptions, before: Access | None = None) -> Access:
     """Find the server: ``--kubeconfig``, else ``--server`` alone (without credentials), else $KUBECONFIG, else
     the pod's service account, else ~/.kube/config. ``--server`` replaces the address in a ``--kubeconfig``.
 
-    Credentials are read anew with each call. Raises `kpng.UserError`.
+    Everything is read anew, but for what only the access ``before`` knows. Raises `kpng.UserError`.
     """
     if options.server and urlsplit(options.server).scheme not in ("http", "https"):
         raise UserError(f"--server {options.server}: not an http:// or https:// URL")
@@ -52,27 +71,12 @@ async def load_access(options: AccessOptions) -> Access:
         return Access(options.server)
     path = options.kubeconfig or os.environ.get("KUBECONFIG", "")
     if path:
-        return await _from_kubeconfig(path, options.server)
+        return _from_kubeconfig(path, options.server, before)
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
         return _in_cluster()
     if home := _home_kubeconfig():
-        return await _from_kubeconfig(home, "")
+        return _from_kubeconfig(home, "", before)
     raise UserError("no API server given: use --kubeconfig FILE or --server URL, or set KUBECONFIG")
-
-
-async def _from_kubeconfig(path: str, server: str) -> Access:
-    """kubernetes_asyncio knows all the ways of a kubeconfig (merging, exec plugins, OIDC, ...). It costs 40 MB
-    and half a second to import, so only who needs it does."""
-    from kubernetes_asyncio.client import Configuration  # noqa: PLC0415
-    from kubernetes_asyncio.config import load_kube_config  # noqa: PLC0415
-
-    config = Configuration()
-    _check_exists(path)
-    try:
-        await load_kube_config(config_file=path, client_configuration=config, persist_config=False)
-        return Access(server or config.host or "", config)
-    except Exception as error:  # the library raises whatever its parts raise; all of it is a bad kubeconfig
-        raise UserError(f"kubeconfig {path}: {_one_line(error)}") from error
 
 
 def _home_kubeconfig() -> str:
@@ -80,34 +84,71 @@ def _home_kubeconfig() -> str:
     return path if os.path.isfile(path) else ""
 
 
-def _check_exists(path: str) -> None:
-    """$KUBECONFIG may list several files; kubectl minds only if there is none of them."""
-    if not any(os.path.isfile(part) for part in path.split(os.pathsep)):
-        raise UserError(f"kubeconfig {path}: no such file")
+def _from_kubeconfig(path: str, server: str, before: Access | None) -> Access:
+    try:
+        access = _access(load_kubeconfig(path), server)
+    except UserError as error:
+        raise UserError(f"kubeconfig {path}: {error}") from error
+    if before and isinstance(before.credentials, Oidc) and isinstance(access.credentials, Oidc):
+        access.credentials.succeed(before.credentials)
+    return access
+
+
+def _access(config: Kubeconfig, server: str) -> Access:
+    cluster, user = config.cluster, config.user
+    server = server or cluster.server
+    if urlsplit(server).scheme not in ("http", "https"):
+        raise UserError(f"server {server}: not an http:// or https:// URL")
+    if cluster.proxy_url and urlsplit(cluster.proxy_url).scheme not in ("http", "https"):
+        raise UserError(f"proxy-url {cluster.proxy_url}: only http:// and https:// proxies are supported")
+    tls = TLSContexts(_tls_files(cluster, user))
+    if server.startswith("https:"):
+        tls.get()  # the user is told at once of what is wrong with the files
+    return Access(server, _credentials(user, cluster), tls, cluster.proxy_url, cluster.tls_server_name)
+
+
+def _tls_files(cluster: Cluster, user: User) -> TLSFiles:
+    """Data counts before a file (client-go)."""
+    return TLSFiles(
+        authority=cluster.certificate_authority,
+        authority_data=decoded(cluster.certificate_authority_data, "certificate-authority-data"),
+        certificate=user.client_certificate,
+        certificate_data=decoded(user.client_certificate_data, "client-certificate-data"),
+        key=user.client_key,
+        key_data=decoded(user.client_key_data, "client-key-data"),
+        verify=not cluster.insecure_skip_tls_verify,
+    )
+
+
+def _credentials(user: User, cluster: Cluster) -> Credentials:
+    """What counts where there are several: a token before a plugin, as for kubectl."""
+    if user.token_file:
+        return TokenFile(user.token_file)
+    if user.token:
+        return Fixed(bearer(user.token.strip()))
+    if user.username:
+        return Fixed(basic(user.username, user.password))
+    if user.exec:
+        return ExecPlugin(user.exec, cluster)
+    return _auth_provider(user.auth_provider) if user.auth_provider else _ANONYMOUS
+
+
+def _auth_provider(provider: AuthProvider) -> Credentials:
+    if provider.name == "oidc":
+        return Oidc(provider.config or {})
+    raise UserError(f"auth-provider {provider.name!r} is not known (oidc); kubectl uses exec plugins instead")
 
 
 def _in_cluster() -> Access:
-    from kubernetes_asyncio.client import Configuration  # noqa: PLC0415
-    from kubernetes_asyncio.config import load_incluster_config  # noqa: PLC0415
-    from kubernetes_asyncio.config.config_exception import ConfigException  # noqa: PLC0415
-
-    config = Configuration()
+    """As the kubelet gives it to each pod (KEP-1205): files that it replaces."""
+    host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    token, authority = f"{_SERVICE_ACCOUNT}/token", f"{_SERVICE_ACCOUNT}/ca.crt"
+    for path in (token, authority):
+        if not os.path.isfile(path):
+            raise UserError(f"in-cluster configuration: {path}: no such file")
+    tls = TLSContexts(TLSFiles(authority))
     try:
-        load_incluster_config(client_configuration=config)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError) as error:
-        raise UserError(f"in-cluster configuration: {_one_line(error)}") from error
-    return Access(config.host or "", config)
-
-
-def _tls(config: Configuration) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=config.ssl_ca_cert)
-    if config.cert_file:
-        context.load_cert_chain(config.cert_file, keyfile=config.key_file)
-    if not config.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        tls.get()
+    except UserError as error:
+        raise UserError(f"in-cluster configuration: {error}") from error
+    return Access(f"https://{f'[{host}]' if ':' in host else host}:{port}", TokenFile(token), tls)

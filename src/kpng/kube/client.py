@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -19,7 +20,13 @@ from .reflector import Request
 
 _CONNECT_SECONDS = 15.0
 _RENEW_SECONDS = 10.0
-_KEEP_ALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
+_MAX_RETRY_AFTER = 60.0
+_SOCKET_OPTIONS = {
+    socket.TCP_KEEPIDLE: 30,
+    socket.TCP_KEEPINTVL: 10,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 30_000,
+}
 _status_decoder = msgspec.json.Decoder(Status)
 
 
@@ -41,9 +48,11 @@ class KubeClient:
         self._access = access
         self._renewed = -_RENEW_SECONDS
         self._renewing = asyncio.Lock()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
         self._session = aiohttp.ClientSession(
-            timeout=timeout, trust_env=not _is_loopback(access.server), read_bufsize=2**21
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+            connector=aiohttp.TCPConnector(socket_factory=_socket),
+            trust_env=not _is_loopback(access.server),
+            read_bufsize=2**21,
         )
 
     @property
@@ -65,7 +74,6 @@ class KubeClient:
     async def stream(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
         """The answer's chunks as they come. Raises as `read` does."""
         async with self._get(request) as response:
-            _keep_alive(response)
             yield response.content.iter_any()
 
     async def renew(self, refused: Access) -> bool:
@@ -78,7 +86,7 @@ class KubeClient:
             if time.monotonic() - self._renewed < _RENEW_SECONDS:
                 return False
             self._renewed = time.monotonic()
-            self._access = await load_access(self._options)
+            self._access = await load_access(self._options, self._access)
             return True
 
     @asynccontextmanager
@@ -89,7 +97,7 @@ class KubeClient:
             access.server + request.path,
             params=request.params,
             headers=headers,
-            ssl=access.tls or True,
+            ssl=await access.tls() or True,
             proxy=access.proxy,
             server_hostname=access.server_hostname,
             allow_redirects=False,
@@ -105,15 +113,16 @@ async def connect(options: AccessOptions) -> KubeClient:
     return KubeClient(options, await load_access(options))
 
 
-def _keep_alive(response: aiohttp.ClientResponse) -> None:
-    """Let the kernel find out within a minute that the other end is gone (tcp(7)). Silence says nothing: where
-    nothing changes, not even bookmarks come."""
-    transport = response.connection.transport if response.connection else None
-    connection = transport.get_extra_info("socket") if transport else None
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEP_ALIVE:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A connection of which the kernel finds out within a minute that the other end is gone, also while nothing is
+    sent: keepalive, and a limit for what is not acknowledged (tcp(7)). Silence says nothing: where nothing changes,
+    not even bookmarks come."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _SOCKET_OPTIONS.items():
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
 
 
 def _is_loopback(server: str) -> bool:
@@ -128,6 +137,14 @@ async def _error(response: aiohttp.ClientResponse, access: Access) -> HTTPError:
         message = _status_decoder.decode(body).message
     except MALFORMED:
         message = body[:200].decode(errors="replace").strip()
-    retry_after = response.headers.get("Retry-After", "")
-    seconds = min(float(retry_after), 60.0) if retry_after.isdecimal() else 0.0
+    seconds = _retry_after(response.headers.get("Retry-After", ""))
     return HTTPError(response.status, message or response.reason or "", seconds, access)
+
+
+def _retry_after(text: str) -> float:
+    """In how many seconds to come back: a number or a date (RFC 9110, section 10.2.3); 0 where it is neither."""
+    try:
+        seconds = float(text) if text.isdecimal() else parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER)

@@ -15,6 +15,7 @@ from kpng.store import Store
 from .access import AccessOptions
 from .client import HTTPError, KubeClient, connect
 from .convert import Converter, Filters
+from .credentials import CredentialsError
 from .intake import node_intake, service_cidr_intake, service_intake, slice_intake
 from .lines import LineSplitter, LineTooLongError
 from .reflector import Receiver, Reflector, Request, WatchError
@@ -23,7 +24,14 @@ from .resource import Resource, resources
 log = logging.getLogger(__name__)
 
 _ABSENT = (403, 404)
-_FAILURES = (HTTPError, WatchError, LineTooLongError, aiohttp.ClientError, OSError)  # OSError: also TimeoutError
+_FAILURES = (  # OSError: also TimeoutError
+    HTTPError,
+    CredentialsError,
+    WatchError,
+    LineTooLongError,
+    aiohttp.ClientError,
+    OSError,
+)
 
 
 class KubeOptions(Struct, frozen=True):
