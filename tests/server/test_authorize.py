@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kpng.client import rounds, watch_global, watch_local
+from kpng.client import link, watch_global, watch_local
 from kpng.client.grpc import GrpcConnection
 from kpng.lab.certificates import CertificateAuthority, KeyPair
 from kpng.model import Service, ServiceKey
@@ -134,7 +134,7 @@ async def test_a_restricted_server_without_tls_lets_nobody_watch(store: Store, t
 async def test_a_client_that_is_refused_says_why(
     store: Store, authority: CertificateAuthority, pairs: dict[str, KeyPair], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, rounds.__name__)
+    caplog.set_level(logging.INFO, link.__name__)
     tls = client_tls(authority, pairs["n1"])
     async with (
         serving(store, authority, pairs["brain"], own_node_only=True) as address,
@@ -147,6 +147,6 @@ async def test_a_client_that_is_refused_says_why(
         await asyncio.wait({coming}, timeout=0.3)
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
-    messages = [record.getMessage() for record in caplog.records if record.name == rounds.__name__]
+    messages = [record.getMessage() for record in caplog.records if record.name == link.__name__]
     assert len(messages) == 1
     assert "PERMISSION_DENIED: the certificate of 'n1' is not that of node 'n2'" in messages[0]

@@ -1,0 +1,110 @@
+"""A watcher that takes no rounds costs a bounded time: what it holds is let go, and then it itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from kpng.server import ApiServer, local, watcher
+from kpng.store import Kind, Store
+from kpng.testing import endpoint_info, key, service
+from kpng.wire.proto import localv1_pb2 as localv1
+
+WEB = key("demo/web")
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(watcher, "FORGET_SECONDS", 0.1)
+
+
+@pytest.fixture
+def store() -> Store:
+    filled = Store()
+    with filled.transaction() as staged:
+        staged.replace(*Kind)
+        staged.set_service(service("demo/web"))
+    return filled
+
+
+@pytest.fixture
+async def server(store: Store) -> AsyncIterator[ApiServer]:
+    running = ApiServer(store)
+    yield running
+    await running.close()
+
+
+async def _call(server: ApiServer) -> tuple[grpc.aio.Channel, object]:
+    address = (await server.listen("tcp://127.0.0.1:0")).removeprefix("tcp://")
+    channel = grpc.aio.insecure_channel(address)
+    start = channel.stream_stream(
+        "/localv1.Sets/Watch",
+        request_serializer=lambda message: message.SerializeToString(),
+        response_deserializer=localv1.OpItem.FromString,
+    )
+    return channel, start()
+
+
+async def _round(call: object) -> list[str]:
+    ops = []
+    while not ops or ops[-1] != "Sync":
+        op = await asyncio.wait_for(call.read(), 5)  # type: ignore[attr-defined]
+        ops.append(op.WhichOneof("Op"))
+    return ops
+
+
+def _set(store: Store, number: int) -> None:
+    with store.transaction() as staged:
+        staged.set_source("web", WEB, [endpoint_info(f"10.1.0.{number}", pod_name=f"p{number}")])
+
+
+async def test_its_snapshot_is_forgotten_and_it_is_told_everything_anew(server: ApiServer, store: Store) -> None:
+    _set(store, 1)
+    channel, call = await _call(server)
+    await call.write(localv1.WatchReq(NodeName="n1"))  # type: ignore[attr-defined]
+    assert (await _round(call))[0] == "Reset"
+    _set(store, 2)
+    await asyncio.sleep(0.3)
+    (slow,) = server.local_sets._watchers
+    assert slow._place.snapshot.revision == 0
+    await call.write(localv1.WatchReq(NodeName="n1"))  # type: ignore[attr-defined]
+    assert await _round(call) == ["Reset", "Set", "Set", "Set", "Sync"]
+    await channel.close()
+
+
+async def test_who_is_behind_but_up_to_date_is_left_alone(server: ApiServer, store: Store) -> None:
+    """It has not asked for the next round yet; but there is none."""
+    channel, call = await _call(server)
+    await call.write(localv1.WatchReq(NodeName="n1"))  # type: ignore[attr-defined]
+    await _round(call)
+    await asyncio.sleep(0.3)
+    _set(store, 2)
+    await call.write(localv1.WatchReq(NodeName="n1"))  # type: ignore[attr-defined]
+    assert await _round(call) == ["Set", "Set", "Sync"]  # of the service what is available, and the endpoint
+    await channel.close()
+
+
+@pytest.mark.parametrize("reading", [True, False])
+async def test_later_it_is_cut(
+    server: ApiServer, store: Store, monkeypatch: pytest.MonkeyPatch, reading: bool
+) -> None:
+    monkeypatch.setattr(watcher, "CUT_SECONDS", 0.4)
+    for number in range(1, 200):
+        with store.transaction() as staged:  # more than fits into the windows, if nobody reads
+            fields = {f"k{n}": "x" * 1000 for n in range(10)}
+            staged.set_service(service(f"demo/big-{number}", labels=fields))
+    channel, call = await _call(server)
+    await call.write(localv1.WatchReq(NodeName="n1"))  # type: ignore[attr-defined]
+    if reading:
+        await _round(call)
+    code = await asyncio.wait_for(call.code(), 5) if reading else None  # type: ignore[attr-defined]
+    if reading:
+        assert code == grpc.StatusCode.ABORTED
+    async with asyncio.timeout(5):
+        while server.local_sets.watchers:  # noqa: ASYNC110 -- there is no event for it
+            await asyncio.sleep(0.02)
+    await channel.close()
