@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpng.client.local import LocalMirror, LocalRound
+from kpng.client.local_round import LocalRound
+from kpng.client.mirror import LocalMirror
 from kpng.client.problems import SeenProblems
 from kpng.model import ChangeSet, ProblemLog, ServiceKey
 from kpng.wire.proto import localv1_pb2 as localv1

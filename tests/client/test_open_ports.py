@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from kpng.client.open_ports import OpenPorts
 from kpng.model import Endpoint, EndpointPort, IPSet, PortMapping, Protocol, Service, ServiceKey
+from kpng.wire.endpoint import is_open
 
 WEB = ServiceKey("demo", "web")
 TCP, UDP, UNKNOWN = Protocol.TCP, Protocol.UDP, Protocol.UNKNOWN
@@ -30,7 +31,8 @@ class Rounds:
     def take(self, new: Service | str | None, rows: dict[str, Endpoint | None], *, whole: bool = False) -> Rows:
         endpoints: Rows = {WEB: rows} if rows else {}
         services = {} if isinstance(new, str) else {WEB: new}
-        self.ports.close(services, endpoints, whole=whole)
+        any_open = any(endpoint is not None and is_open(endpoint.ports) for endpoint in rows.values())
+        self.ports.close(services, endpoints, whole=whole, any_open=any_open)
         return endpoints
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from kpng.client import rounds, watch_local
+from kpng.client import link, watch_local
 from kpng.server.grpc import GrpcServer, ServerCall
 from kpng.wire.grpc import GrpcError, GrpcStatus
 from kpng.wire.ops import LOCAL_WATCH, RESET, SYNC
@@ -21,10 +21,10 @@ Told = Callable[[], list[str]]
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Told:
-    caplog.set_level(logging.INFO, rounds.__name__)
+    caplog.set_level(logging.INFO, link.__name__)
 
     def lines() -> list[str]:
-        return [record.getMessage() for record in caplog.records if record.name == rounds.__name__]
+        return [record.getMessage() for record in caplog.records if record.name == link.__name__]
 
     return lines
 

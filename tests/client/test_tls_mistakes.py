@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from kpng.client import rounds, watch_local
+from kpng.client import link, watch_local
 from kpng.lab.certificates import CertificateAuthority, KeyPair
 from kpng.lab.netns import run
 from kpng.server import ApiServer
@@ -24,8 +24,8 @@ HERE = "DNS:localhost,IP:127.0.0.1"
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(rounds, "LAST_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(link, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(link, "LAST_RETRY_SECONDS", 0.02)
 
 
 class Certificates(NamedTuple):
@@ -150,9 +150,7 @@ async def test_both_ends_say_once_why(
             await asyncio.wait_for(first_change_set(address, client_tls), 1)
     finally:
         await server.close()
-    assert lines(caplog, "kpng.client.rounds") == [
-        f"cannot connect to {address}, will keep trying: {at_the_client}"
-    ]
+    assert lines(caplog, "kpng.client.link") == [f"cannot connect to {address}, will keep trying: {at_the_client}"]
     complaints = lines(caplog, "kpng.server._complaints")
     assert all(complaint.startswith("127.0.0.1:") for complaint in complaints)
     told = {complaint.partition(": ")[2] for complaint in complaints}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kpng.client import rounds, watch_local
+from kpng.client import link, watch_local
 from kpng.localize import LocalView
 from kpng.model import (
     ChangeSet,
@@ -114,8 +114,8 @@ def address(tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(rounds, "LAST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(link, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(link, "LAST_RETRY_SECONDS", 0.05)
 
 
 async def test_the_first_change_set_is_the_whole_state(address: str) -> None:
@@ -188,7 +188,7 @@ async def test_after_a_restart_only_what_differs_is_told(address: str, caplog: p
             assert set(change.changes) == {WEB, ServiceKey("demo", "api")}
             assert after(state, change) == wanted(store, "n1")
     ups_and_downs = [
-        record.getMessage().partition(": ")[0] for record in caplog.records if record.name == rounds.__name__
+        record.getMessage().partition(": ")[0] for record in caplog.records if record.name == link.__name__
     ]
     ended = f"{address} ended the watch"
     up = f"connected to {address}"
@@ -207,7 +207,7 @@ async def test_a_server_that_is_not_there_yet_is_waited_for(address: str, caplog
         coming = await is_silent(changes)
         async with serving(a_store(), address):
             assert (await asyncio.wait_for(coming, PATIENCE)).full
-    messages = [record.getMessage() for record in caplog.records if record.name == rounds.__name__]
+    messages = [record.getMessage() for record in caplog.records if record.name == link.__name__]
     assert messages[0].startswith(f"cannot connect to {address}, will keep trying: ")
     assert messages[1:] == [f"connected to {address}"]
 

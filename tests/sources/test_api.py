@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kpng.client import rounds, watch_local
+from kpng.client import link, watch_local
 from kpng.localize import LocalView
 from kpng.model import (
     ChangeSet,
@@ -51,8 +51,8 @@ def addresses(tmp_path: Path) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(rounds, "LAST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(link, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(link, "LAST_RETRY_SECONDS", 0.05)
 
 
 def pod(number: int, **changes: Any) -> EndpointInfo:

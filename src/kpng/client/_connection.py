@@ -46,7 +46,7 @@ _STATUS_OF_HTTP = {
 class ClientConnection(Http2Protocol):
     """One connection to a server. ``settled`` is done when the server has shown that it speaks HTTP/2."""
 
-    __slots__ = ("calls", "closed", "refusal", "settled")
+    __slots__ = ("calls", "closed", "going_away", "refusal", "settled")
 
     def __init__(self, keepalive: Keepalive, peer: str) -> None:
         super().__init__(Connection(Role.CLIENT, LIMITS), keepalive, peer)
@@ -54,6 +54,7 @@ class ClientConnection(Http2Protocol):
         self.refusal: str | None = None
         """Why no new calls may be opened."""
         self.closed = asyncio.Event()
+        self.going_away = asyncio.Event()
         self.settled: asyncio.Future[None] = self._loop.create_future()
 
     def handle(self, event: Event) -> None:
@@ -109,6 +110,7 @@ class ClientConnection(Http2Protocol):
 
     def _on_goaway(self, last_stream_id: int, reason: str) -> None:
         self.refusal = f"{self.peer}: the server goes away" + (f": {reason}" if reason else "")
+        self.going_away.set()
         for stream_id in [number for number in self.calls if number > last_stream_id]:
             self.end(stream_id, GrpcError(GrpcStatus.UNAVAILABLE, self.refusal))
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from kpng.model import EndpointInfo, Node, ProblemLog, Service, ServiceKey, parse_cidr
-from kpng.wire.endpoint import endpoint_info_from_wire
+from kpng.wire.endpoint import endpoint_info_from_wire, is_open
 from kpng.wire.lenient import Faults
 from kpng.wire.node import node_from_wire
 from kpng.wire.ops import GLOBAL_WATCH
@@ -19,6 +19,7 @@ from kpng.wire.proto import globalv1_pb2 as globalv1
 from kpng.wire.proto import localv1_pb2 as localv1
 from kpng.wire.service import service_from_wire
 
+from .conversation import Plain
 from .open_ports import OpenPorts
 from .problems import SeenProblems
 from .rounds import ask, follow
@@ -35,10 +36,10 @@ async def watch_global(
     """The global state of the kpng API at ``address``, round by round, without end."""
     seen = SeenProblems(ProblemLog() if problems is None else problems)
     ports = _open_ports()
-    rounds = follow(address, GLOBAL_WATCH, _REQUEST, lambda: GlobalRound(seen, address), tls)
+    rounds = follow(address, [_conversation(seen, address)], tls)
     async with aclosing(rounds):
         async for collected in rounds:
-            ports.close(collected.services, collected.endpoints, whole=collected.whole)
+            ports.close(collected.services, collected.endpoints, whole=collected.whole, any_open=collected.open)
             if collected.whole:
                 seen.complete()
             yield collected
@@ -48,10 +49,14 @@ async def ask_global(
     address: str, tls: ssl.SSLContext | None = None, *, problems: ProblemLog | None = None
 ) -> GlobalRound:
     """The global state as of now, asked once. Raises ``OSError``, ``EOFError`` or `GrpcError`."""
-    collected = GlobalRound(SeenProblems(ProblemLog() if problems is None else problems), address)
-    await ask(address, GLOBAL_WATCH, _REQUEST, collected, tls)
-    _open_ports().close(collected.services, collected.endpoints, whole=collected.whole)
+    seen = SeenProblems(ProblemLog() if problems is None else problems)
+    collected = await ask(address, [_conversation(seen, address)], tls)
+    _open_ports().close(collected.services, collected.endpoints, whole=collected.whole, any_open=collected.open)
     return collected
+
+
+def _conversation(seen: SeenProblems, origin: str) -> Plain[GlobalRound]:
+    return Plain(GLOBAL_WATCH, _REQUEST, lambda: GlobalRound(seen, origin))
 
 
 def _open_ports() -> OpenPorts[tuple[ServiceKey, str], EndpointInfo]:
@@ -70,6 +75,8 @@ class GlobalRound:
         self.endpoints: dict[tuple[ServiceKey, str], dict[str, EndpointInfo | None]] = {}
         self.nodes: dict[str, Node | None] = {}
         self.service_cidrs: dict[str, tuple[str, ...] | None] = {}
+        self.open = False
+        """Whether an endpoint's port may stand for all protocols of its service (`OpenPorts`)."""
         self._problems = problems
         self._origin = origin
 
@@ -118,6 +125,7 @@ class GlobalRound:
         faults = Faults(f"Endpoint {path.namespace}/{path.name}/{path.source}/{path.key}", self._origin)
         group = (ServiceKey(path.namespace, path.name), path.source)
         info = _decode(globalv1.EndpointInfo, value, faults, endpoint_info_from_wire)
+        self.open = self.open or (info is not None and is_open(info.ports))
         self.endpoints.setdefault(group, {})[path.key] = info
         self._problems.note(faults)
 

@@ -6,8 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from kpng.wire.address import TcpAddress, UnixAddress, bracketed, parse_address
 from kpng.wire.grpc import MAX_MESSAGE_BYTES, GrpcError, GrpcStatus, frame
@@ -16,6 +15,8 @@ from kpng.wire.http2 import ErrorCode, Keepalive, encode_block
 from kpng.wire.tls import handshake_fault
 
 from ._connection import ClientConnection
+from .servers import SocketAddress
+from .servers import resolve as _resolve
 
 __all__ = ["ClientCall", "EndOfStream", "GrpcConnection"]
 
@@ -48,8 +49,11 @@ class GrpcConnection:
         *,
         connect_seconds: float = 10,
         keepalive: Keepalive | None = None,
+        at: Sequence[SocketAddress] = (),
     ) -> GrpcConnection:
         """Connect to "127.0.0.1:12090", "name:port", "tcp://[::1]:1" or "unix:///path".
+
+        ``at``: where that is, for a caller who knows; else the address is looked up.
 
         Returns when the server has shown that it speaks HTTP/2. Raises `UserError` on a malformed address, and
         TimeoutError or ConnectionError, in one clear line, if there is no such server or it does not want us.
@@ -60,7 +64,9 @@ class GrpcConnection:
         connected = False
         try:
             async with asyncio.timeout(connect_seconds):
-                await _open_transport(connection, target, tls, keepalive, connect_seconds)
+                places = at or await _resolve(target)
+                sock = await _connect_socket(places, connect_seconds)
+                await _open_transport(connection, sock, target, tls, keepalive)
                 await connection.settled
             connected = True
         except TimeoutError as error:
@@ -71,6 +77,11 @@ class GrpcConnection:
             if not connected:  # also where it was, and the task was cancelled at that very moment
                 connection.abort()
         return cls(connection, _authority(target), "https" if tls else "http")
+
+    @property
+    def going_away(self) -> asyncio.Event:
+        """Set when the server has said that it wants no new calls; those that run go on for a while."""
+        return self._connection.going_away
 
     @property
     def is_open(self) -> bool:
@@ -141,30 +152,19 @@ class ClientCall(GrpcStream):
 
 async def _open_transport(
     connection: ClientConnection,
+    sock: socket.socket,
     target: TcpAddress | UnixAddress,
     tls: ssl.SSLContext | None,
     keepalive: Keepalive,
-    seconds: float,
 ) -> None:
-    """Connect and, with TLS, shake hands."""
-    if isinstance(target, UnixAddress):
-        sock = await _connect_socket([(socket.AF_UNIX, target.path)], seconds)
-        name = "localhost"
-    else:
-        sock = await _connect_socket(await _resolve(target), seconds)
-        name = target.host or "localhost"
+    """With TLS, shake hands."""
+    name = (target.host if isinstance(target, TcpAddress) else "") or "localhost"
     keepalive.tune(sock)
     loop = asyncio.get_running_loop()
     await loop.create_connection(lambda: connection, sock=sock, ssl=tls, server_hostname=name if tls else None)
 
 
-async def _resolve(target: TcpAddress) -> list[tuple[int, Any]]:
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(target.host or "localhost", target.port, type=socket.SOCK_STREAM)
-    return [(family, address) for family, _, _, _, address in found]
-
-
-async def _connect_socket(addresses: list[tuple[int, Any]], seconds: float) -> socket.socket:
+async def _connect_socket(addresses: Sequence[SocketAddress], seconds: float) -> socket.socket:
     """The first address that answers, each within its share of the time; the last one's error if none does."""
     failure = OSError("the name has no address")
     for family, address in addresses:

@@ -31,8 +31,12 @@ class OpenPorts(Generic[G, E]):
         endpoints: dict[G, dict[str, E | None]],
         *,
         whole: bool,
+        any_open: bool,
     ) -> None:
-        """Take on a complete round, and put closed endpoints in the place of open ones. ``whole``: it is all."""
+        """Take on a complete round, and put closed endpoints in the place of open ones.
+
+        ``whole``: it is all there is. ``any_open``: whether one of the endpoints may be open.
+        """
         if whole:
             self._mappings, self._open = {}, {}
         for key, service in services.items():
@@ -40,6 +44,8 @@ class OpenPorts(Generic[G, E]):
                 self._mappings.pop(key, None)
             else:
                 self._mappings[key] = service.ports
+        if not (any_open or self._open):
+            return
         touched = set(services)
         for group, rows in endpoints.items():
             touched.add(self._service_of(group))

@@ -14,16 +14,30 @@ class SeenProblems:
         self._bad: set[str] = set()
         self._before_reset: set[str] = set()
 
+    @property
+    def any(self) -> bool:
+        """Whether anything of what has come is bad."""
+        return bool(self._bad)
+
+    def good(self, subject: str) -> None:
+        """It has no faults (now)."""
+        if subject in self._bad:
+            self._bad.discard(subject)
+            self._log.report(subject, ())
+
+    def gone(self, prefix: str) -> None:
+        """Nothing is there any more whose subject begins so."""
+        for subject in [subject for subject in self._bad if subject.startswith(prefix)]:
+            self.good(subject)
+
     def note(self, faults: Faults) -> None:
         """These are all faults that the subject has now."""
         subject = faults.subject
         if faults.problems:
             self._bad.add(subject)
-        elif subject in self._bad:
-            self._bad.discard(subject)
+            self._log.report(subject, faults.problems)
         else:
-            return
-        self._log.report(subject, faults.problems)
+            self.good(subject)
 
     def reset(self) -> None:
         """Everything comes anew."""

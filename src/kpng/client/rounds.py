@@ -1,168 +1,216 @@
-"""Following a kpng API round by round, over as many connections as it takes."""
+"""Following a kpng API round by round, over as many connections, and servers, as it takes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import ssl
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from typing import Protocol, TypeVar
+from collections.abc import AsyncGenerator, Sequence
+from typing import Generic, TypeVar
 
-from google.protobuf.message import DecodeError
-
-from kpng.wire.address import parse_address
-from kpng.wire.grpc import GrpcError, GrpcStatus
+from kpng.wire.grpc import GrpcError
 from kpng.wire.proto import localv1_pb2 as localv1
 
-from .grpc import ClientCall, GrpcConnection
+from .conversation import Conversation
+from .link import Link
+from .servers import Server, Servers
+from .session import Methods, Patience, Session
 
 log = logging.getLogger(__name__)
 
-FIRST_RETRY_SECONDS = 0.1
-LAST_RETRY_SECONDS = 5.0
+R = TypeVar("R")
+T = TypeVar("T")
 
-
-class Round(Protocol):
-    """Collects the ops of one round; acted on when the round is complete, dropped when it never is."""
-
-    def reset(self) -> None: ...
-    def set(self, kind: int, path: str, value: bytes) -> None: ...
-    def delete(self, kind: int, path: str) -> None: ...
-
-
-R = TypeVar("R", bound=Round)
+FIRST_ROUND_SECONDS = 5.0
+"""How long a server may be silent before another one is asked. Twice that when all of them were, and so on."""
+LAST_FIRST_ROUND_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
+CONNECT_SECONDS_OF_SEVERAL = 3.0
+"""A machine that is off does not answer at all, and others may well."""
+STEADY_SECONDS = 5.0
+"""A connection that lasted less has not worked."""
+PREFER_NEW_SECONDS = 1.0
+"""How long a round of a server that goes away is kept back: the one we move to tells the same."""
+MOVE_AGAIN_SECONDS = 5.0
 
 
 async def follow(
-    address: str, method: str, request: bytes, new_round: Callable[[], R], tls: ssl.SSLContext | None = None
+    addresses: str, conversations: Sequence[Conversation[R]], tls: ssl.SSLContext | None = None
 ) -> AsyncGenerator[R, None]:
     """Complete rounds, without end; asking for the next one is what asks the server for it.
 
-    A round that began with a reset (the first of each connection) is the whole state. When a connection is
-    lost, what it had sent of a round is dropped, and another is made, with backoff.
+    A round that began with a reset is the whole state. When a connection is lost, what it had sent of a round is
+    dropped, and another is made, to another server if there is one.
     """
-    link = _Link(address)
-    while True:
-        try:
-            async with aclosing(_one_connection(address, method, request, new_round, tls, link)) as rounds:
-                async for complete in rounds:
-                    yield complete
-        except (OSError, EOFError, GrpcError) as error:
-            await link.lost(error)
+    watch = _Watch(Servers(addresses), Methods(conversations), tls)
+    try:
+        while True:
+            yield await watch.next()
+    finally:
+        await watch.close()
 
 
-async def ask(
-    address: str, method: str, request: bytes, collected: Round, tls: ssl.SSLContext | None = None
-) -> None:
-    """Collect one round, the whole state, by a connection of its own; nothing is tried again.
+async def ask(addresses: str, conversations: Sequence[Conversation[R]], tls: ssl.SSLContext | None = None) -> R:
+    """One round, the whole state, by a connection of its own. Each server is tried once.
 
     Raises ``OSError``, ``EOFError`` or `GrpcError`, each in one clear line.
     """
-    connection = await GrpcConnection.connect(address, tls)
-    try:
-        call = await connection.open(method)
-        await call.send(request)
-        synced = False
-        while not synced:
-            for message in await call.receive():
-                synced = _collect(message, collected)
-    finally:
-        await connection.close()
+    methods = Methods(conversations)
+    failure: Exception = ConnectionError("there is no server")
+    servers = await Servers(addresses).all()
+    for number, server in enumerate(servers, 1):
+        patience = Patience(FIRST_ROUND_SECONDS, _yes) if number < len(servers) else None
+        try:
+            session = await Session.open(server, tls, methods, connect_seconds=_connect_seconds(len(servers)))
+            try:
+                return await session.first_round(None, patience)
+            finally:
+                await session.close()
+        except (OSError, EOFError, GrpcError) as error:
+            failure = error
+    raise failure
 
 
-async def _one_connection(
-    address: str,
-    method: str,
-    request: bytes,
-    new_round: Callable[[], R],
-    tls: ssl.SSLContext | None,
-    link: _Link,
-) -> AsyncGenerator[R, None]:
-    connection = await GrpcConnection.connect(address, tls)
-    try:
-        call = await connection.open(method)
+async def _yes() -> bool:
+    return True
+
+
+def _connect_seconds(servers: int) -> float:
+    return CONNECT_SECONDS if servers == 1 else CONNECT_SECONDS_OF_SEVERAL
+
+
+class _Watch(Generic[R]):
+    """A session, and the next one when it ends."""
+
+    def __init__(self, servers: Servers, methods: Methods[R], tls: ssl.SSLContext | None) -> None:
+        self._servers = servers
+        self._methods = methods
+        self._tls = tls
+        self._link = Link()
+        self._session: Session[R] | None = None
+        self._position: localv1.Position | None = None
+        self._patience = FIRST_ROUND_SECONDS
+        self._move_at = 0.0
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        self._leave()
+        await asyncio.gather(*self._farewells)
+
+    async def next(self) -> R:
+        """The next complete round, from whichever server."""
         while True:
-            await call.send(request)
-            collected = new_round()
-            await _receive(call, collected, link)
-            link.works()
-            yield collected
-    finally:
-        await connection.close()
+            server = None
+            try:
+                if self._session is None:
+                    server = await self._servers.pick()
+                    self._session, collected = await self._begin(server)
+                else:
+                    server = self._session.server
+                    collected = await self._next_or_move(self._session)
+            except (OSError, EOFError, GrpcError) as error:
+                await self._lost(server, error)
+            else:
+                self._position = self._session.position
+                self._link.works()
+                self._patience = FIRST_ROUND_SECONDS
+                return collected
+
+    async def _begin(self, server: Server) -> tuple[Session[R], R]:
+        """Connect, and catch up."""
+        seconds = _connect_seconds(self._servers.count)
+        session = await Session.open(
+            server, self._tls, self._methods, lambda: self._link.connected(server), connect_seconds=seconds
+        )
+        try:
+            patience = Patience(self._patience, lambda: self._servers.others(server))
+            return session, await session.first_round(self._position, patience)
+        except BaseException:
+            self._see_off(session)
+            raise
+
+    async def _lost(self, server: Server | None, error: Exception) -> None:
+        """Another one is tried at once, all of them again after a while."""
+        if self._session is not None and self._session.age >= STEADY_SECONDS:
+            self._servers.forgive()
+        self._leave()
+        others = server is not None and self._servers.failed(server)
+        name, address = (server.name, server.address) if server else (self._servers.name, self._servers.name)
+        self._link.lost(name, error, address, others=others)
+        if not others:
+            self._servers.forgive()
+            self._patience = min(self._patience * 2, LAST_FIRST_ROUND_SECONDS)
+            await self._link.pause()
+
+    # -- leaving ---------------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        if self._session is not None:
+            self._see_off(self._session)
+        self._session = None
+
+    def _see_off(self, session: Session[R]) -> None:
+        """Close it; that may take a moment, and nobody has to wait for it."""
+        farewell = asyncio.create_task(session.close())
+        self._farewells.add(farewell)
+        farewell.add_done_callback(self._farewells.discard)
+
+    # -- moving, when a server wants us to go --------------------------------------------------------------
+
+    async def _next_or_move(self, session: Session[R]) -> R:
+        """The next round; from another server if this one wants us to go."""
+        reading = asyncio.create_task(session.next_round())
+        asked_to_go = asyncio.create_task(session.going_away.wait())
+        try:
+            await asyncio.wait({reading, asked_to_go}, return_when=asyncio.FIRST_COMPLETED)
+            while asked_to_go.done() and not reading.done():
+                if (moved := await self._move(session, reading)) is not None:
+                    self._see_off(session)
+                    self._session, collected = moved
+                    return collected
+            return await reading
+        finally:
+            await _stop(reading)
+            await _stop(asked_to_go)
+
+    async def _move(self, session: Session[R], reading: asyncio.Task[R]) -> tuple[Session[R], R] | None:
+        """Make before break: the old server is left when the new one has told what there is to tell.
+
+        Both tell what is new since the same round, so that one of them is enough. None: it did not work (yet).
+        """
+        loop = asyncio.get_running_loop()
+        if (wait := self._move_at - loop.time()) > 0:
+            await asyncio.wait({reading}, timeout=wait)
+            return None
+        self._move_at = loop.time() + MOVE_AGAIN_SECONDS
+        moving = asyncio.create_task(self._begin_anywhere())
+        try:
+            await asyncio.wait({reading, moving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({moving}, timeout=PREFER_NEW_SECONDS)
+        finally:
+            moved = await _stop(moving)
+            cancelled = asyncio.current_task().cancelling()  # type: ignore[union-attr]
+            if moved is not None and cancelled:
+                self._see_off(moved[0])
+        if moved is not None:
+            self._link.moved(session.server, moved[0].server)
+        return moved
+
+    async def _begin_anywhere(self) -> tuple[Session[R], R]:
+        server = await self._servers.pick()
+        try:
+            begun = await self._begin(server)
+        except (OSError, EOFError, GrpcError) as error:
+            log.debug("cannot move to %s: %s", server.name, error)
+            if not self._servers.failed(server):
+                self._servers.forgive()
+            raise
+        self._servers.forgive()
+        return begun
 
 
-async def _receive(call: ClientCall, collected: Round, link: _Link) -> None:
-    """Collect ops up to the round's Sync."""
-    synced = False
-    while not synced:
-        messages = await call.receive()
-        link.connected()
-        for message in messages:
-            if synced:
-                raise GrpcError(GrpcStatus.INTERNAL, "the server sent more than was asked for")
-            synced = _collect(message, collected)
-
-
-def _collect(message: bytes, collected: Round) -> bool:
-    """Add one op to the round; whether it is its Sync. Ops of a kind yet to be invented are passed over."""
-    try:
-        op = localv1.OpItem.FromString(message)
-    except DecodeError:
-        raise GrpcError(GrpcStatus.INTERNAL, "the server sent something that is no localv1.OpItem") from None
-    kind = op.WhichOneof("Op")
-    if kind == "Set":
-        collected.set(op.Set.Ref.Set, op.Set.Ref.Path, op.Set.Bytes)
-    elif kind == "Delete":
-        collected.delete(op.Delete.Set, op.Delete.Path)
-    elif kind == "Reset":
-        collected.reset()
-    return kind == "Sync"
-
-
-_LINES = {
-    (True, True): "%s ended the watch: %s",
-    (True, False): "connection to %s lost: %s",
-    (False, True): "%s refused the watch, will ask again: %s",
-    (False, False): "cannot connect to %s, will keep trying: %s",
-}
-"""By whether the watch had worked, and whether it is the peer that says so."""
-
-
-class _Link:
-    """How the link to a server does: tells its ups and downs once each, and paces the attempts."""
-
-    def __init__(self, address: str) -> None:
-        self._address = str(parse_address(address))
-        self._up = False
-        self._told: set[str] = set()
-        self._attempts = 0
-
-    def connected(self) -> None:
-        if not self._up:
-            log.info("connected to %s", self._address, extra={"event": "connected"})
-        self._up = True
-        self._told.clear()
-
-    def works(self) -> None:
-        """A round came through, so that the next loss is a first one."""
-        self._attempts = 0
-
-    async def lost(self, error: Exception) -> None:
-        """Tell it, and wait until the next attempt is due."""
-        self._tell(error)
-        self._up = False
-        # jitter over the whole interval: a fleet that lost its brain must not come back as one
-        delay = min(FIRST_RETRY_SECONDS * 2**self._attempts, LAST_RETRY_SECONDS)
-        self._attempts = min(self._attempts + 1, 10)
-        await asyncio.sleep(delay * random.uniform(0.5, 1))
-
-    def _tell(self, error: Exception) -> None:
-        """What became of the watch, once for each way in which it fails until it works again."""
-        answered = not isinstance(error, OSError)  # the peer is there, and said no
-        line = _LINES[self._up, answered]
-        level = logging.DEBUG if line in self._told else logging.WARNING
-        self._told.add(line)
-        reason = (str(error) or type(error).__name__).removeprefix(f"{self._address}: ")
-        log.log(level, line, self._address, reason, extra={"event": "disconnected"} if self._up else None)
+async def _stop(task: asyncio.Task[T]) -> T | None:
+    """End a task; its result if it has come to one."""
+    task.cancel()
+    await asyncio.wait({task})
+    return None if task.cancelled() or task.exception() is not None else task.result()

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from kpng.model import ServiceKey, is_name
 
-_ENDPOINT_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+=-]{0,1023}")
-"""Of ours see `kpng.localize.keys`; the Go kpng's are pods' names and hashes."""
+ENDPOINT_KEY = "[A-Za-z0-9][A-Za-z0-9._:+=-]{0,1023}"
+"""A regular expression. Of ours see `kpng.localize.keys`; the Go kpng's are pods' names and hashes."""
+_IS_ENDPOINT_KEY = re.compile(ENDPOINT_KEY).fullmatch
 _SHOWN = 512  # more than two names of 253
 
 
@@ -29,7 +30,7 @@ def parse_local_service(path: str) -> ServiceKey | None:
 def parse_local_endpoint(path: str) -> tuple[ServiceKey, str] | None:
     service, _, key = path.rpartition("/")
     parent = parse_local_service(service)
-    return (parent, key) if parent and _ENDPOINT_KEY.fullmatch(key) else None
+    return (parent, key) if parent and _IS_ENDPOINT_KEY(key) else None
 
 
 def shown(path: str) -> str:
