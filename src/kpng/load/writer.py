@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import msgspec
+from aiohttp.connector import SocketFactoryType
 
 from kpng.kube.access import Access, AccessOptions, load_access
 from kpng.kube.backoff import Backoff
@@ -56,17 +57,20 @@ class _Later(Exception):  # noqa: N818 - no error: what was asked for is to be a
 
 class ApiWriter:
     """A session with one API server. What it does not do for reasons of its own (it is away, or starts, or is
-    overloaded: 429 with Retry-After) is tried again for ``patience`` seconds.
+    overloaded: 429 with Retry-After) is tried again for ``patience`` seconds. ``socket_factory``: of connections
+    that are to be made elsewhere, in a network namespace.
     """
 
-    def __init__(self, access: Access, patience: float = 60.0) -> None:
+    def __init__(
+        self, access: Access, patience: float = 60.0, socket_factory: SocketFactoryType | None = None
+    ) -> None:
         self.server = access.server
         self._access = access
         self._patience = patience
         self._complained = False
         local = (urlsplit(access.server).hostname or "").startswith(("localhost", "127.", "::1"))
         timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=_CONNECT_SECONDS)
-        connector = aiohttp.TCPConnector(limit=0)
+        connector = aiohttp.TCPConnector(limit=0, socket_factory=socket_factory)
         self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=not local)
 
     async def __aenter__(self) -> ApiWriter:
@@ -146,7 +150,7 @@ class ApiWriter:
             access.server + path,
             data=data,
             headers=headers | await access.headers(),
-            ssl=access.tls or True,
+            ssl=await access.tls() or True,
             proxy=access.proxy,
             server_hostname=access.server_hostname,
             allow_redirects=False,
