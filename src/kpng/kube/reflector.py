@@ -102,7 +102,8 @@ class Reflector:
         self._seconds = 0  # of the request
         self._continue = ""
         self._paginated = True
-        self._watch_list_refused = False
+        self.paged = False
+        """Whether the server has no WatchList, or not for us, so that lists are read page by page."""
         self._relisting = False  # since the last event: a server that refuses each watch must not be hammered
 
     # -- asking ------------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ class Reflector:
         if self.phase in (Phase.WATCH, Phase.CHECK):
             return self._watch_failed(status, wait)
         if self.phase is Phase.WATCH_LIST:
-            self._watch_list_refused |= status in (400, 404, 405, 406, 415, 422)
+            self.paged |= status in (400, 404, 405, 406, 415, 422)
             refused = status in (*_DENIED, 429)  # a list would fare no better
             return self._restart(Phase.WATCH_LIST if refused else Phase.LIST, wait)
         if status == 410:  # the continue token has expired: next time all in one piece
@@ -251,7 +252,7 @@ class Reflector:
         return self._restart(self._first_phase(), wait)
 
     def _first_phase(self) -> Phase:
-        return Phase.LIST if self._watch_list_refused else Phase.WATCH_LIST
+        return Phase.LIST if self.paged else Phase.WATCH_LIST
 
     def _restart(self, phase: Phase, at_least: float = 0.0) -> float:
         self._receiver.discard()

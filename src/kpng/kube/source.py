@@ -110,9 +110,12 @@ class Follower:
         text = _text(error)
         if isinstance(error, HTTPError) and status == 401 and await self._renew(error):
             return self._reflector.failed()
+        paged = self._reflector.paged
         seconds = self._reflector.failed(status, error.retry_after if isinstance(error, HTTPError) else 0.0)
         if self._dispensable and status in _ABSENT:
             self._go_without(status, text)
+        elif self._reflector.paged and not paged:
+            log.info("%s at %s: no streaming list (%s); listing in pages", self._name, self._client.server, text)
         elif status == 410:
             log.info("%s: %s: listing again", self._name, text)
         elif text != self._trouble:
