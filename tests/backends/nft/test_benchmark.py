@@ -13,17 +13,17 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
-def measured(tmp_path: Path, *flags: str) -> dict[str, Any]:
+def measured(tmp_path: Path, name: str, *flags: str) -> dict[str, Any]:
     path = tmp_path / "figures.json"
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.agent", *flags, "--json", str(path)],
+        [sys.executable, "-m", f"benchmarks.{name}", *flags, "--json", str(path)],
         cwd=ROOT,
         text=True,
         capture_output=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "change_p50_ms" in done.stdout
+    assert "p50_ms" in done.stdout
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
@@ -33,7 +33,7 @@ def measured(tmp_path: Path, *flags: str) -> dict[str, Any]:
 def test_everything_beside_kube_proxys_layouts(tmp_path: Path) -> None:
     sizes = {"services": 60, "endpoints": 3, "changes": 20, "rate": 50, "seconds": 2, "peer_services": 60}
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in sizes.items()]
-    found = measured(tmp_path, *flags)
+    found = measured(tmp_path, "agent", *flags)
     assert found["name"] == "agent"
     assert found["params"] | sizes == found["params"]
     ours, peers = found["figures"], found["peers"]
@@ -49,6 +49,14 @@ def test_everything_beside_kube_proxys_layouts(tmp_path: Path) -> None:
 @pytest.mark.netns
 @pytest.mark.slow
 def test_several_sizes(tmp_path: Path) -> None:
-    found = measured(tmp_path, "--sweep", "20,40", "--endpoints", "2", "--changes", "20")
+    found = measured(tmp_path, "agent", "--sweep", "20,40", "--endpoints", "2", "--changes", "20")
     swept = {f"{name}_{size}" for name in ("cold_start_s", "change_p50_ms") for size in (20, 40)}
     assert swept <= found["figures"].keys()
+
+
+@pytest.mark.netns
+@pytest.mark.slow
+def test_sets_with_and_without_a_size(tmp_path: Path) -> None:
+    found = measured(tmp_path, "nft_sets", "--elements", "2000")
+    assert found["figures"].keys() == found["peers"]["growing"].keys()
+    assert all(found["figures"].values())

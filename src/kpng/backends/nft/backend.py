@@ -18,7 +18,7 @@ from kpng.model import FAMILIES, ChangeSet, Family, LocalNode, Problem, ProblemL
 
 from .books import Books, Draft, Lost
 from .guard import Guard
-from .kernel import Kernel, Services, remove_tables
+from .kernel import Kernel, OutgrownError, Services, remove_tables
 from .layout import Layout
 from .localhost import LocalhostNodePorts
 from .node import node_problems, offering_node_ports
@@ -83,12 +83,11 @@ class NftBackend(Backend):
         assert self._kernel is not None, "apply before start"
         assert self._connection is not None
         async with self._turn:
-            if self._kernel.known and _is_small(changes):
-                draft, adopted = self._kernel.apply(services, full=False, node=changes.node)
-            else:
-                draft, adopted = await asyncio.to_thread(
-                    self._kernel.apply, services, full=changes.full, node=changes.node
-                )
+            try:
+                draft, adopted = await self._program(self._kernel, services, changes)
+            except OutgrownError as error:
+                log.info("%s: programming the tables anew, with more room", error)
+                draft, adopted = await self._program(self._kernel, services, changes)
         self._report(draft)
         if adopted:
             log.info("the tables already hold what they should; nothing written")
@@ -97,6 +96,12 @@ class NftBackend(Backend):
             self._beside.append(asyncio.create_task(self._guard.run()))
         if self._localhost is not None:
             self._localhost.apply(services, full=changes.full)
+
+    @staticmethod
+    async def _program(kernel: Kernel, services: Services, changes: ChangeSet) -> tuple[Draft, bool]:
+        if kernel.known and _is_small(changes):
+            return kernel.apply(services, full=False, node=changes.node)
+        return await asyncio.to_thread(kernel.apply, services, full=changes.full, node=changes.node)
 
     async def stop(self) -> None:
         for task in self._beside:

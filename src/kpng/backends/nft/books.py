@@ -30,7 +30,9 @@ MOST_SPARE_CLASSES = 32
 walk the map (17 ms at 100,000 endpoints), and numbers of endpoints go up and down all the time."""
 MANY_ELEMENTS = 10_000
 """A table that begins with so many gets chains for the numbers of endpoints next to those in use, too: made before
-the elements they cost next to nothing."""
+the elements they cost next to nothing. And a set that begins with so many gets a fixed size."""
+_ROOM = 2
+"""Sets with a size have room for at least so many times what they begin with."""
 
 T = TypeVar("T")
 Class = tuple[str, int]
@@ -232,9 +234,11 @@ class _DraftTable:
                 self._deleted.setdefault(name, {})[key] = b""
         change = TableChange([], [], self._deleted, self._added)
         spare = self._change_classes(change)
-        if fresh and sum(map(len, self._added.values())) >= MANY_ELEMENTS:
-            spare = dict.fromkeys(islice(self._nearby_classes(), MOST_SPARE_CLASSES))
-            change.new_classes += map(self._new_class, spare)
+        if fresh:
+            change.sizes = dict(self._sizes())
+            if sum(map(len, self._added.values())) >= MANY_ELEMENTS:
+                spare = dict.fromkeys(islice(self._nearby_classes(), MOST_SPARE_CLASSES))
+                change.new_classes += map(self._new_class, spare)
         elements_hash = fingerprint.changed(self._books.elements_hash, self._deleted, self._added)
         if change or fresh:
             change.old_fingerprint = "" if fresh else self._books.fingerprint()
@@ -257,6 +261,12 @@ class _DraftTable:
             del spare[oldest]
             change.old_classes.append((f"{kind}classes", mark(number), class_name(kind, number)))
         return spare
+
+    def _sizes(self) -> Iterator[tuple[str, int]]:
+        """Powers of two, which a few services more or less do not change."""
+        for name, added in self._added.items():
+            if len(added) >= MANY_ELEMENTS and not self._books.layout.sets[name].interval:
+                yield name, 1 << (_ROOM * len(added) - 1).bit_length()
 
     def _new_class(self, each: Class) -> tuple[str, bytes, Chain]:
         kind, number = each

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
+from types import MappingProxyType
 
 from kpng.host.nftables import Family as NftFamily
 from kpng.host.nftables import TableFlag, elements, messages, typeof
@@ -16,14 +17,17 @@ from .ruleset import TABLE, Chain, Set, Table, TableChange
 from .statements import nft_family
 
 STATE_KEY = bytes(4)
+_NO_SIZES: Mapping[str, int] = MappingProxyType({})
 
 
-def table_messages(layout: Layout, flags: TableFlag, kept: Iterable[str] = ()) -> Iterator[bytes]:
+def table_messages(
+    layout: Layout, flags: TableFlag, kept: Iterable[str] = (), sizes: Mapping[str, int] = _NO_SIZES
+) -> Iterator[bytes]:
     """Create a table with its fixed part. ``kept`` names sets that are there already."""
     table = layout.table
     family = nft_family(table.family)
     yield messages.new_table(family, TABLE, flags)
-    yield from _sets(table, set(kept))
+    yield from _sets(table, set(kept), sizes)
     for chain in table.chains:
         yield _chain(family, chain)
     for chain in table.chains:
@@ -104,13 +108,14 @@ def _rules(family: NftFamily, chain: Chain) -> Iterator[bytes]:
         yield messages.new_rule(family, TABLE, chain.name, encoded, rule.comment)
 
 
-def _sets(table: Table, kept: set[str]) -> Iterator[bytes]:
+def _sets(table: Table, kept: set[str], sizes: Mapping[str, int]) -> Iterator[bytes]:
     for identifier, found in enumerate(table.sets, 1):
         if found.name not in kept:
-            yield _new_set(nft_family(table.family), found, identifier)
+            size = sizes.get(found.name, found.size)
+            yield _new_set(nft_family(table.family), found, identifier, size)
 
 
-def _new_set(family: NftFamily, found: Set, identifier: int) -> bytes:
+def _new_set(family: NftFamily, found: Set, identifier: int, size: int) -> bytes:
     data_type = messages.VERDICT_TYPE if found.verdicts else datatype(found.data) if found.data else None
     return messages.new_set(
         family,
@@ -122,7 +127,7 @@ def _new_set(family: NftFamily, found: Set, identifier: int) -> bytes:
         data_type=data_type,
         data_length=_data_length(found),
         flags=found.flags,
-        size=found.size,
+        size=size,
         timeout_milliseconds=found.timeout_seconds * 1000,
         userdata=_userdata(found),
     )

@@ -37,6 +37,10 @@ class ProgrammingError(Exception):
     """The kernel refused a change; nothing of it was done. The text names what, and whose it is if known."""
 
 
+class OutgrownError(ProgrammingError):
+    """A set is full. The next `Kernel.apply` makes a larger one, with all that is around it."""
+
+
 def _not_ours(error: TransactionError) -> ProgrammingError:
     return ProgrammingError(f"table {TABLE} belongs to another process (is another kpng running?): {error}")
 
@@ -166,7 +170,7 @@ class Kernel:
         for family, table in draft.tables.items():
             teardown, kept = self._teardown(family)
             parts += teardown
-            parts += table_messages(self._layouts[family], self._flags, kept)
+            parts += table_messages(self._layouts[family], self._flags, kept, table.change.sizes)
             parts += change_messages(self._layouts[family], table.change)
         self._connection.commit(parts)
 
@@ -189,6 +193,8 @@ class Kernel:
         """Name the element and the service."""
         if error.errno == errno.EPERM:
             return _not_ours(error)
+        if error.errno == errno.ENFILE and error.kind is Kind.NEW_ELEMENTS:
+            return OutgrownError(f"{error.name} is full")
         family = next((f for f in FAMILIES if nft_family(f) == error.family), None)
         if family is None or error.key is None or error.name not in self._layouts[family].sets:
             return ProgrammingError(str(error))

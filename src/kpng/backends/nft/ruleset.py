@@ -17,9 +17,8 @@ class Set(Struct, frozen=True):
     """A set; with ``data`` a map; with ``verdicts`` a verdict map. ``dynamic``: the packet path adds to it.
     ``interval``: its elements are intervals (of the last field, in a concatenation), see `intervals`.
 
-    ``size`` is 0 nearly everywhere. With a size the kernel takes its fixed hash table: loading is twice as
-    fast, but the size is a hard limit that fails a transaction. The growing table has no limit, and 110,000
-    elements still load in a quarter of a second. Only dynamic sets must have one.
+    ``size`` is a hard limit. Dynamic sets must have one; others get one when they are made large, see
+    `TableChange.sizes`.
     """
 
     name: str
@@ -85,6 +84,9 @@ class TableChange(Struct):
     added: Elements
     old_fingerprint: str = ""
     new_fingerprint: str = ""
+    sizes: dict[str, int] = {}
+    """Of sets that are made with the table. With a size the kernel takes its fixed hash table: it is loaded in half
+    the time and never rehashed, but whoever exceeds it is refused (`kernel.OutgrownError`). Without one, it grows."""
 
     def __bool__(self) -> bool:
         return bool(self.new_classes or self.old_classes or self.deleted or self.added)

@@ -29,7 +29,7 @@ def table_text(layout: Layout, change: TableChange) -> str:
         shown = classes.get(found.name) or _shown(found, change.added.get(found.name, {}))
         if found.name == STATE and change.new_fingerprint:
             shown = [f'0x00000000 comment "{change.new_fingerprint}"']
-        lines += _set_lines(found, shown)
+        lines += _set_lines(found, change.sizes.get(found.name, found.size), shown)
     for chain in [*(chain for _, _, chain in change.new_classes), *layout.table.chains]:
         lines += _chain_lines(chain)
     return "\n".join([*lines, "}"]) + "\n"
@@ -70,7 +70,7 @@ def _shown_key(found: Set, key: bytes) -> str:
     return show_interval(found.key, key) if found.interval else show(found.key, key)
 
 
-def _set_lines(found: Set, elements: list[str]) -> Iterator[str]:
+def _set_lines(found: Set, size: int, elements: list[str]) -> Iterator[str]:
     yield f"\t{'map' if found.data or found.verdicts else 'set'} {found.name} {{"
     if found.comment:
         yield f"\t\t# {found.comment}"
@@ -79,8 +79,8 @@ def _set_lines(found: Set, elements: list[str]) -> Iterator[str]:
     else:
         data = f" : {key_text(found.data)}" if found.data else ""
         yield f"\t\ttypeof {key_text(found.key)}{data}"
-    if found.size:
-        yield f"\t\tsize {found.size}"
+    if size:
+        yield f"\t\tsize {size}"
     if found.dynamic:
         yield "\t\tflags dynamic,timeout"
     if found.interval:
