@@ -1,8 +1,8 @@
 """What a brain keeps: the memory of a real ``kpng kube to-api``, following a real (embedded) API server.
 
 First an empty cluster, then one of the given size with all that API servers send (managedFields, the images of
-Nodes). A process has settled when it has used no processor for a while. ``peak_mib`` is the most it ever had (proc(5),
-VmHWM), so that of loading; ``bytes_per_endpoint`` is what it has more than with the empty cluster, all kinds together.
+Nodes). A process has settled when it has used no processor for a while. ``peak_mib`` is the most it ever had (VmHWM
+of proc(5)); ``bytes_per_endpoint`` is what it has more than with the empty cluster, all kinds together.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ async def measure(kubeconfig: Path, folder: Path) -> Figures:
     )
     try:
         busy = await settled(process.pid)
-        peak = float(Path(f"/proc/{process.pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-        figures = {"peak_mib": peak, "settled_mib": resident_mib(process.pid), "load_s": busy}
+        figures = {"peak_mib": peak_mib(process.pid), "settled_mib": resident_mib(process.pid), "load_s": busy}
         figures["load_cpu_s"] = cpu_seconds(process.pid)
     finally:
         process.terminate()
@@ -79,6 +78,11 @@ async def settled(pid: int) -> float:
         if now > used + 0.02:  # a tick now and then is no work
             used, last = now, time.monotonic()
     return last - started
+
+
+def peak_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def say(what: str) -> None:
