@@ -36,19 +36,30 @@ class _Failure(click.ClickException):
     metavar="NAME=VALUE,...",
     help="objects to make: services=10000,endpoints=10,nodes=5000,dual_stack (the fields of kpng.load.Shape)",
 )
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="file to keep all changes in; if it has any, they are what is served, and nothing else is loaded",
+)
 @click.option("--write-kubeconfig", type=click.Path(path_type=Path), help="file to write for kubectl")
 @click.option("--token", help="bearer token that clients must send")
 def main(
-    listen: str, manifests: Path | None, shape: str | None, write_kubeconfig: Path | None, token: str | None
+    listen: str,
+    manifests: Path | None,
+    shape: str | None,
+    journal: Path | None,
+    write_kubeconfig: Path | None,
+    token: str | None,
 ) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     gc.set_threshold(100_000, 50, 100)
     try:
         server = ApiServer(token=token)
-        if manifests is not None:
-            _load(server, manifests)
-        if shape is not None:
-            server.load(objects(parse_shape(shape)))
+        if journal is None or not _resume(server, journal):
+            if manifests is not None:
+                _load(server, manifests)
+            if shape is not None:
+                server.load(objects(parse_shape(shape)))
         gc.freeze()  # a look for cycles among so many objects takes longer than anything else here
         uvloop.run(_serve(server, listen, write_kubeconfig))
     except UserError as error:
@@ -76,6 +87,17 @@ async def _interrupted() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await stopped.wait()
+
+
+def _resume(server: ApiServer, journal: Path) -> int:
+    try:
+        changes = server.keep_journal(journal)
+    except OSError as error:
+        raise UserError(f"{journal}: {error.strerror}") from error
+    except (ApiError, ValueError) as error:
+        raise UserError(f"{journal}: {error}") from error
+    logger.info("%d changes in %s", changes, journal)
+    return changes
 
 
 def _load(server: ApiServer, place: Path) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from kpng.lab.apiserver.allocation import ServiceAllocator
 from kpng.lab.apiserver.faults import Faults
 from kpng.lab.apiserver.handlers import Handlers
+from kpng.lab.apiserver.journal import Journal
 from kpng.lab.apiserver.registry import KINDS, NAMESPACE, Object
 from kpng.lab.apiserver.resources import Resources, Target, kind_of
 from kpng.lab.apiserver.storage import Storage
@@ -98,6 +99,11 @@ class ApiServer:
                 self.load(thing["items"])
             else:
                 self._resources.put(msgspec.json.decode(msgspec.json.encode(thing)))
+
+    def keep_journal(self, path: Path) -> int:
+        """Take everything from a journal, and write it on; call it before anything is loaded. Returns how many
+        changes it had. Raises OSError, ValueError."""
+        return Journal(path).keep(self._storage)
 
     def delete(self, thing: Object) -> None:
         """Delete the object that has this one's kind, namespace and name. Raises `errors.ApiError` (404)."""

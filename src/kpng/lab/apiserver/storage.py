@@ -133,6 +133,7 @@ class Storage:
         self.revision = 1
         self.collections = {kind: Collection(kind, history_limit) for kind in KINDS}
         self.observers: list[Observer] = []
+        self.journal: Callable[[Event], None] | None = None
 
     def get(self, kind: Kind, key: Key) -> Stored | None:
         return self.collections[kind].objects.get(key)
@@ -172,4 +173,6 @@ class Storage:
         after = None if event.type == "DELETED" else event.now.object
         for observer in self.observers:
             observer(collection.kind, before, after)
+        if self.journal is not None:
+            self.journal(event)
         collection.record(event)
