@@ -156,7 +156,7 @@ def a_brain(services: int, endpoints: int, nodes: int) -> Brain:
 
 
 async def sizes(brain: Brain, encoding: Ops | Batches) -> Figures:
-    """What goes over the wire to one watcher: the whole state, and one endpoint replaced (plus 100 bytes of frames)."""
+    """What one watcher is sent: the whole state, and one endpoint replaced (to each some 50 bytes of HTTP/2)."""
     rounds: Rounds[Any] = Rounds(encoding)
     before = place_of(brain.store.snapshot, "")
     whole = sum(map(len, await rounds.whole(before)))
