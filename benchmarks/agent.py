@@ -44,20 +44,25 @@ def say(text: str) -> None:
 
 
 async def measure(shape: Shape, given: argparse.Namespace) -> Figures:
-    """All phases over one cluster, one agent after the other."""
+    """All phases over one cluster: an agent from its start on, then another one over what the first has left."""
     gc.set_threshold(*GC_THRESHOLDS)
     churn = Churn(shape)
     with tempfile.TemporaryDirectory() as directory:
-        lists = InitialLists(shape, endpoint_slices(shape), Path(directory))
-        async with running(shape) as agent:
-            figures = await _cold_start(agent, lists)
-            figures |= await _single(agent, churn, given.changes)
-            if not given.brief:
-                figures |= await _rolling(agent, churn)
-                figures |= await _steady(agent, churn, given.rate, given.seconds)
+        figures = await _first_agent(churn, given, Path(directory))
+        gc.collect()
         if not given.brief:
-            say("restart")
             figures |= await _restart(shape, churn, Path(directory))
+    return figures
+
+
+async def _first_agent(churn: Churn, given: argparse.Namespace, directory: Path) -> Figures:
+    lists = InitialLists(churn.shape, endpoint_slices(churn.shape), directory)
+    async with running(churn.shape) as agent:
+        figures = await _cold_start(agent, lists)
+        figures |= await _single(agent, churn, given.changes)
+        if not given.brief:
+            figures |= await _rolling(agent, churn)
+            figures |= await _steady(agent, churn, given.rate, given.seconds)
     return figures
 
 
@@ -152,17 +157,19 @@ async def _steady(agent: Agent, churn: Churn, rate: int, seconds: int) -> Figure
 
 async def _restart(shape: Shape, churn: Churn, directory: Path) -> Figures:
     """Start again over what is there: nothing may be written."""
+    say("restart")
     lists = InitialLists(shape, churn.endpoint_slices(), directory)
     async with running(shape) as agent:
         before = agent.backend.connection.generation()
-        start = time.perf_counter()
+        used, start = cpu_seconds(), time.perf_counter()
         await agent.load(lists)
-        seconds = time.perf_counter() - start
+        seconds, used = time.perf_counter() - start, cpu_seconds() - used
         written = agent.backend.connection.generation() - before
         start = time.perf_counter()
         await agent.backend.check()  # before its task has had a turn
         return {
             "restart_s": seconds,
+            "restart_cpu_s": used,
             "restart_writes": float(written),
             "verification_s": time.perf_counter() - start,
         }
@@ -173,34 +180,47 @@ def measure_inside(shape: Shape, given: argparse.Namespace) -> Figures:
         return inside.submit(uvloop.run, measure(shape, given)).result()
 
 
+def measure_beside(services: int, given: argparse.Namespace) -> Figures:
+    """Cold start and single changes at another size, in a process of its own: memory must not add up."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "figures.json"
+        numbers = ("--services", services, "--endpoints", given.endpoints, "--changes", given.changes)
+        command = [*map(str, numbers), "--brief", "--peer-services", "0", "--json", str(path)]
+        subprocess.run([sys.executable, "-m", "benchmarks.agent", *command], check=True, stdout=sys.stderr)
+        figures: Figures = json.loads(path.read_text())["figures"]
+        return figures
+
+
 def sweep(given: argparse.Namespace) -> Figures:
-    """Cold start and single changes at several sizes, each in a process of its own: memory must not add up."""
     figures: Figures = {}
     for services in given.sweep:
         say(f"{services} services")
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory) / "figures.json"
-            numbers = ("--services", services, "--endpoints", given.endpoints, "--changes", given.changes)
-            command = [*map(str, numbers), "--brief", "--peer-services", "0", "--json", str(path)]
-            subprocess.run([sys.executable, "-m", "benchmarks.agent", *command], check=True, stdout=sys.stderr)
-            found = json.loads(path.read_text())["figures"]
-        figures |= {f"{name}_{services}": value for name, value in found.items() if name in _SWEPT}
+        found = measure_beside(services, given)
+        figures |= {f"{name}_{services}": found[name] for name in _SWEPT}
     return figures
 
 
-def peers(given: argparse.Namespace) -> dict[str, Figures]:
-    shape = Shape(services=given.peer_services or 1, endpoints=given.endpoints)
-    layouts = kube_proxy_layout.LAYOUTS if given.peer_services else {}
+def beside_peers(given: argparse.Namespace) -> tuple[Figures, dict[str, Figures]]:
+    """kpng, and a ruleset in each of kube-proxy's layouts, all at the peers' size."""
+    if not given.peer_services:
+        return {}, {}
+    say(f"kpng, {given.peer_services} services")
+    ours = measure_beside(given.peer_services, given)
+    shape = Shape(services=given.peer_services, endpoints=given.endpoints)
     found = {}
-    for name, layout in layouts.items():
+    for name, layout in kube_proxy_layout.LAYOUTS.items():
         say(f"kube-proxy's layout ({name}), {given.peer_services} services")
         with Namespace(f"kpt-bench-{os.getpid()}") as namespace:
-            found[f"layout {name}"] = kube_proxy_layout.measure(namespace, layout, shape)
-    return found
+            found[f"layout {name}"] = _at_peers_size(kube_proxy_layout.measure(namespace, layout, shape))
+    return _at_peers_size(ours), found
+
+
+def _at_peers_size(figures: Figures) -> Figures:
+    return {f"peers_size_{name}": figures[name] for name in ("cold_start_s", "change_p50_ms")}
 
 
 def arguments() -> argparse.ArgumentParser:
-    flags = parser(__doc__, services=10_000, endpoints=10, changes=200, rate=100, seconds=60, peer_services=1000)
+    flags = parser(__doc__, services=10_000, endpoints=10, changes=200, rate=100, seconds=60, peer_services=2000)
     flags.add_argument("--brief", action="store_true", help="only the cold start and single changes")
     flags.add_argument(
         "--sweep",
@@ -218,7 +238,8 @@ def main() -> None:
         report("agent-sweep", given, sweep(given))
     else:
         figures = measure_inside(Shape(services=given.services, endpoints=given.endpoints), given)
-        report("agent", given, figures, peers(given))
+        ours, peers = beside_peers(given)
+        report("agent", given, figures | ours, peers)
 
 
 if __name__ == "__main__":
