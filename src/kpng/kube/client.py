@@ -50,7 +50,7 @@ class KubeClient:
         self._renewing = asyncio.Lock()
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-            connector=aiohttp.TCPConnector(socket_factory=_socket),
+            connector=aiohttp.TCPConnector(socket_factory=_socket, use_dns_cache=False),
             trust_env=not _is_loopback(access.server),
             read_bufsize=2**21,
         )

@@ -140,7 +140,7 @@ def _read(path: str) -> _File:
     try:
         with open(path, "rb") as file:
             data = yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        config = msgspec.convert(data or {}, _File)
+        config = msgspec.convert({} if data is None else data, _File)
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
