@@ -138,7 +138,7 @@ def test_ones_own_answer_is_made_of_the_shared_one(state: object) -> None:
         for zone in ZONES:
             bucket = bucket_answers(snapshot.services.buckets[hash(WEB) % 256])
             answers = bucket.answers[WEB]
-            long = answers._endpoints(answers._candidates, node, zone)
+            long = answers._endpoints(answers._all(), node, zone)
             assert dict(answers.for_node(node, zone).endpoints) == dict(long)
 
 

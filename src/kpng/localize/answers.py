@@ -8,7 +8,8 @@ which hosts an endpoint is made of it when asked for: there are as many of those
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from types import MappingProxyType
 
 from msgspec import Struct
@@ -39,7 +40,11 @@ _NO_ENDPOINTS: Mapping[str, Endpoint] = MappingProxyType({})
 _SCOPES = {each: Scopes(*each) if any(each) else None for each in itertools.product((False, True), repeat=3)}
 """Shared by all endpoints; None where an endpoint is of no use."""
 
+_NOBODY = frozenset(("",))
 _NO_SCOPE = Scopes(internal=False, external=False)
+
+Hosted = list[tuple[str, EndpointInfo]]
+"""Endpoints with their keys."""
 
 _Uses = list[tuple[EndpointPort, Scopes]]
 """The ports that an endpoint may be used for in one family."""
@@ -79,28 +84,27 @@ class Answers:
     """All answers for one service record, made on demand."""
 
     __slots__ = (
-        "_candidates",
         "_has_rivals",
+        "_hinted_nodes",
+        "_infos",
+        "_keys",
         "_pools",
         "_service",
         "_shared",
         "_short_circuits",
-        "hinted_nodes",
-        "hosted",
+        "nodes",
         "zones",
     )
 
     def __init__(self, service: Service, record: ServiceRecord) -> None:
         endpoints = list(record.endpoints())
         infos = [endpoint for _, endpoint in endpoints]
-        self._candidates = list(zip(endpoint_keys(endpoints), infos, strict=True))
-        self.hosted: dict[str, list[tuple[str, EndpointInfo]]] = {}
-        """By node: its endpoints of this service, with their keys."""
-        for key, info in self._candidates:
-            if info.node:
-                self.hosted.setdefault(info.node, []).append((key, info))
-        self.hinted_nodes: frozenset[str] = frozenset().union(*(e.node_hints for e in infos))
-        self.zones: frozenset[str] = frozenset().union(*(e.zone_hints for e in infos))
+        self._keys = endpoint_keys(endpoints)
+        self._infos = infos
+        self._hinted_nodes = frozenset(chain.from_iterable(e.node_hints for e in infos if e.node_hints))
+        self.nodes = self._hinted_nodes.union(e.node for e in infos) - _NOBODY
+        """Those that may have answers of their own."""
+        self.zones = frozenset(chain.from_iterable(e.zone_hints for e in infos if e.zone_hints))
         """Those that make a difference."""
         by_port = [(port, _pools(infos, port)) for port in service.ports]
         self._pools = [pool for _, pools in by_port for pool in pools]
@@ -116,22 +120,22 @@ class Answers:
         zone = zone if zone in self.zones else ""
         made = self._shared.get(zone)
         if made is None:
-            made = self._shared[zone] = LocalService(self._service, self._endpoints(self._candidates, "", zone))
+            made = self._shared[zone] = LocalService(self._service, self._endpoints(self._all(), "", zone))
         return made
 
-    def names(self, node: str) -> bool:
-        """Whether this node may have an answer of its own."""
-        return node in self.hosted or node in self.hinted_nodes
+    def hosted(self, node: str) -> Hosted:
+        """The endpoints on a node."""
+        return [(key, info) for key, info in self._all() if info.node == node] if node in self.nodes else []
 
     def is_special_to(self, node: str) -> bool:
         """Whether its own answer is not just the shared one, but for what it hosts."""
-        return self._has_rivals or node in self.hinted_nodes
+        return self._has_rivals or node in self._hinted_nodes
 
     def for_node(self, node: str, zone: str) -> LocalService:
         if self.is_special_to(node):
-            return LocalService(self._service, self._endpoints(self._candidates, node, zone))
+            return LocalService(self._service, self._endpoints(self._all(), node, zone))
         shared = self.shared(zone)
-        hosted = self.hosted.get(node)
+        hosted = self.hosted(node)
         if not hosted:
             return shared
         own = self._endpoints(hosted, node, zone)
@@ -142,8 +146,11 @@ class Answers:
                     del endpoints[name]
         return LocalService(self._service, endpoints)
 
+    def _all(self) -> Iterator[tuple[str, EndpointInfo]]:
+        return zip(self._keys, self._infos, strict=True)
+
     def _endpoints(
-        self, candidates: list[tuple[str, EndpointInfo]], node: str, zone: str
+        self, candidates: Iterable[tuple[str, EndpointInfo]], node: str, zone: str
     ) -> Mapping[str, Endpoint]:
         """Choose per port and family, then put together again what each of the candidates may be used for."""
         uses: _UsesByEndpoint = {family: {} for family in FAMILIES}
@@ -176,8 +183,9 @@ class Answers:
 def _pools(infos: list[EndpointInfo], mapping: PortMapping) -> list[_Pool]:
     """One pool for each family that any endpoint carries the port in."""
     carrying = [(info, port) for info in infos if (port := match_port(info.ports, mapping))]
-    pools = (_pool(carrying, family) for family in FAMILIES)
-    return [pool for pool in pools if pool.endpoints]
+    v4 = any(info.addresses.v4 for info, _ in carrying)
+    v6 = any(info.addresses.v6 for info, _ in carrying)
+    return [_pool(carrying, family) for family, there in zip(FAMILIES, (v4, v6), strict=True) if there]
 
 
 def _pool(carrying: list[tuple[EndpointInfo, EndpointPort]], family: Family) -> _Pool:
@@ -224,7 +232,7 @@ def _by_addresses(addresses: IPSet, v4: _Uses | None, v6: _Uses | None) -> Itera
 
 def _numbered(key: str, names: Mapping[str, Endpoint]) -> list[str]:
     """The names that `_add` has given to the parts of one endpoint."""
-    parts = itertools.chain((key,), (f"{key}::{number}" for number in itertools.count(2)))
+    parts = chain((key,), (f"{key}::{number}" for number in itertools.count(2)))
     return list(itertools.takewhile(names.__contains__, parts))
 
 
@@ -232,19 +240,26 @@ def _add(
     local: dict[str, Endpoint], key: str, info: EndpointInfo, addresses: IPSet, uses: _Uses, is_local: bool
 ) -> None:
     """Add an endpoint; where its families or ports differ in scopes, one entry for each, told apart by number."""
-    groups: dict[Scopes, list[EndpointPort]] = {}
-    for port, scopes in uses:
-        groups.setdefault(scopes, []).append(port)
-    for scopes, ports in groups.items():
+    for scopes, ports in _by_scopes(uses, info):
         name, number = key, 1
         while name in local:
             number += 1
             name = f"{key}::{number}"
         local[name] = Endpoint(
             addresses=addresses,
-            ports=tuple(ports),
+            ports=ports,
             scopes=scopes,
             local=is_local,
             terminating=not info.ready,
             hostname=info.hostname,
         )
+
+
+def _by_scopes(uses: _Uses, info: EndpointInfo) -> Iterator[tuple[Scopes, tuple[EndpointPort, ...]]]:
+    """The ports, together where they may be used alike: then mostly as the endpoint itself has them."""
+    groups: dict[Scopes, list[EndpointPort]] = {}
+    for port, scopes in uses:
+        groups.setdefault(scopes, []).append(port)
+    for scopes, found in groups.items():
+        ports = tuple(found)
+        yield scopes, info.ports if ports == info.ports else ports

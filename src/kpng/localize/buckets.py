@@ -30,7 +30,7 @@ class BucketAnswers(Struct, frozen=True, eq=False):
         if node not in self.nodes:
             return
         for key, answers in self.answers.items():
-            if answers.names(node):
+            if node in answers.nodes:
                 change = ServiceChange(answers.shared(zone), answers.for_node(node, zone))
                 if change.differs:
                     yield key, change
@@ -42,8 +42,7 @@ def bucket_answers(bucket: ServiceBucket) -> BucketAnswers:
     if not isinstance(made, BucketAnswers):
         found = {key: answers_of(record) for key, record in bucket.entries.items()}
         answers = {key: each for key, each in found.items() if each}
-        nodes = frozenset[str]().union(*(each.hosted for each in answers.values()))
-        hinted = frozenset[str]().union(*(each.hinted_nodes for each in answers.values()))
+        nodes = frozenset[str]().union(*(each.nodes for each in answers.values()))
         zones = frozenset[str]().union(*(each.zones for each in answers.values()))
-        made = bucket.derived[_DERIVED] = BucketAnswers(answers, nodes | hinted, zones)
+        made = bucket.derived[_DERIVED] = BucketAnswers(answers, nodes, zones)
     return made

@@ -87,14 +87,14 @@ class _RecordDifference:
         nothing of what is made anew in them is among what changed.
         """
         before, after = self._before, self._after
-        if not any(each and each.names(node) for each in (before, after)):
+        if not any(each and node in each.nodes for each in (before, after)):
             return False
         if before is None or after is None or not self._same_service:
             return True
-        hosted = before.hosted.get(node)
-        if before.is_special_to(node) or after.is_special_to(node) or hosted != after.hosted.get(node):
+        hosted = before.hosted(node)
+        if before.is_special_to(node) or after.is_special_to(node) or hosted != after.hosted(node):
             return True
-        return not self._touched_in(zone).isdisjoint(key for key, _ in hosted or ())
+        return not self._touched_in(zone).isdisjoint(key for key, _ in hosted)
 
     def _touched_in(self, zone: str) -> frozenset[str]:
         """Keys of the endpoints that differ in the answers shared in a zone."""
