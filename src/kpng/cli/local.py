@@ -28,5 +28,6 @@ def local(**_: str | None) -> None:
 
     \b
     kpng local --api brain:12090 to-nft
+    kpng local --api brain-a:12090,brain-b:12090 to-nft
     kpng local --api unix:///run/kpng.sock to-print --once
     """

@@ -28,8 +28,9 @@ def api_options(command: F) -> F:
             "--api",
             default=DEFAULT_API,
             show_default=True,
-            metavar="ADDRESS",
-            help="The kpng API to watch: HOST:PORT or unix:///PATH.",
+            metavar="ADDRESS[,ADDRESS]",
+            help="The kpng API to watch: HOST:PORT or unix:///PATH. Of several servers, listed or behind one name, "
+            "any is used, and another one when it fails.",
         ),
     ):
         command = option(command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import cast
 
 from kpng.model import ChangeSet, Endpoint, LocalNode, LocalService, Service, ServiceChange, ServiceKey
 
@@ -51,8 +52,7 @@ class LocalMirror:
                 self._services[key] = service
         for key, endpoints in collected.endpoints.items():
             before = _NO_ENDPOINTS if key in collected.emptied else self._endpoints.get(key, _NO_ENDPOINTS)
-            merged = {**before, **endpoints} if before else endpoints
-            left = {name: endpoint for name, endpoint in merged.items() if endpoint is not None}
+            left = _present({**before, **endpoints} if before else endpoints)
             if left:
                 self._endpoints[key] = left
             else:
@@ -74,3 +74,9 @@ class LocalMirror:
     def _current(self, key: ServiceKey) -> LocalService | None:
         service = self._services.get(key)
         return LocalService(service, self._endpoints.get(key, {})) if service else None
+
+
+def _present(endpoints: dict[str, Endpoint | None]) -> Mapping[str, Endpoint]:
+    if all(endpoints.values()):  # as in every round that begins anew
+        return cast(dict[str, Endpoint], endpoints)
+    return {name: endpoint for name, endpoint in endpoints.items() if endpoint is not None}

@@ -26,6 +26,11 @@ class Limits:
     handshake_seconds: float = 10.0
     keepalive_seconds: float = 30.0
     keepalive_timeout_seconds: float = 20.0
+    max_connection_age_seconds: float = 0.0
+    """After that, give or take a tenth, a client is told to go, so that clients spread over all servers there are,
+    also those that came later. 0: never."""
+    max_connection_age_grace_seconds: float = 30.0
+    """What it then has for its calls, before they are cut."""
 
     @cached_property
     def connection(self) -> ConnectionLimits:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping
 
 from kpng.wire.grpc import GrpcError, GrpcStatus, parse_timeout
 from kpng.wire.http2 import (
+    LINGER_SECONDS,
     Connection,
     DataReceived,
     ErrorCode,
@@ -33,7 +35,7 @@ _UNSUPPORTED_MEDIA_TYPE = encode_block([(b":status", b"415")])
 class ServerConnection(Http2Protocol):
     """Serves one client."""
 
-    __slots__ = ("_calls", "_handlers", "_limits", "_on_lost")
+    __slots__ = ("_aging", "_calls", "_farewell", "_handlers", "_limits", "_on_lost")
 
     def __init__(
         self,
@@ -47,14 +49,40 @@ class ServerConnection(Http2Protocol):
         self._limits = limits
         self._on_lost = on_lost
         self._calls: dict[int, ServerCall] = {}
+        self._aging: asyncio.TimerHandle | None = None
+        self._farewell = "the server is shutting down"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if age := self._limits.max_connection_age_seconds:
+            # those that came together, after a restart, must not all go together
+            self._aging = self._loop.call_later(age * random.uniform(0.9, 1.1), self._grow_old)
+
+    def _grow_old(self) -> None:
+        """Ask the client to come again, to whichever server it finds (GOAWAY), and give its calls time to move."""
+        self._farewell = "the connection is old enough"
+        self.core.close(reason=self._farewell)
+        self.flush()
+        if self._calls:
+            self._aging = self._loop.call_later(self._limits.max_connection_age_grace_seconds, self._cut)
+        else:
+            self.close()
+
+    def _cut(self) -> None:
+        self._cancel_calls()
+        self._aging = self._loop.call_later(LINGER_SECONDS, self.close)
 
     def shut_down(self) -> list[asyncio.Task[None]]:
         """Refuse new calls and cancel those that run; returns their tasks."""
-        self.core.close(reason="the server is shutting down")
+        self.core.close(reason=self._farewell)
+        tasks = self._cancel_calls()
+        self.flush()
+        return tasks
+
+    def _cancel_calls(self) -> list[asyncio.Task[None]]:
         tasks = [call.task for call in self._calls.values() if call.task is not None]
         for task in tasks:
             task.cancel()
-        self.flush()
         return tasks
 
     def handle(self, event: Event) -> None:
@@ -73,6 +101,8 @@ class ServerConnection(Http2Protocol):
             call.drained()
 
     def lost(self, reason: str) -> None:
+        if self._aging is not None:
+            self._aging.cancel()
         for call in list(self._calls.values()):
             self._drop(call, reason)
         self._on_lost(self)
@@ -127,7 +157,7 @@ class ServerConnection(Http2Protocol):
         except GrpcError as error:
             status, message = error.status, error.message
         except asyncio.CancelledError:
-            status, message = GrpcStatus.UNAVAILABLE, "the server is shutting down"
+            status, message = GrpcStatus.UNAVAILABLE, self._farewell
         except Exception as error:
             status, message = GrpcStatus.INTERNAL, "internal error"
             if not (call.is_gone and isinstance(error, ConnectionError)):
@@ -135,6 +165,8 @@ class ServerConnection(Http2Protocol):
         finally:
             self._calls.pop(call.stream_id, None)
         call.finish(status, message)
+        if self.core.closed and not self._calls:
+            self.close()
 
 
 async def _within_deadline(call: ServerCall, handler: Handler) -> None:

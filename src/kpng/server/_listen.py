@@ -51,16 +51,19 @@ def allow_descriptors(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def open_listener(text: str) -> Listener:
-    """Listen on an address. Raises `UserError` with the reason if that is not possible."""
+def open_listener(text: str, *, reuse_port: bool = False) -> Listener:
+    """Listen on an address; with ``reuse_port`` other processes may listen on the same, and the kernel spreads
+    clients over them (SO_REUSEPORT). Raises `UserError` with the reason if that is not possible."""
     address = parse_address(text)
+    if reuse_port and isinstance(address, UnixAddress):
+        raise UserError(f"{address}: only a TCP port can be shared by several processes")
     try:
-        return _listen_unix(address) if isinstance(address, UnixAddress) else _listen_tcp(address)
+        return _listen_unix(address) if isinstance(address, UnixAddress) else _listen_tcp(address, reuse_port)
     except OSError as error:
         raise UserError(f"cannot listen on {address}: {error.strerror or error}") from error
 
 
-def _listen_tcp(address: TcpAddress) -> Listener:
+def _listen_tcp(address: TcpAddress, reuse_port: bool) -> Listener:
     """An empty host is every address of both families, as far as the machine has them."""
     if address.host:
         flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
@@ -71,7 +74,11 @@ def _listen_tcp(address: TcpAddress) -> Listener:
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         target = ("", address.port)
     sock = socket.create_server(
-        target[:2], family=family, backlog=BACKLOG, dualstack_ipv6=family == socket.AF_INET6 and not address.host
+        target[:2],
+        family=family,
+        backlog=BACKLOG,
+        reuse_port=reuse_port,
+        dualstack_ipv6=family == socket.AF_INET6 and not address.host,
     )
     return Listener(sock, TcpAddress(address.host, sock.getsockname()[1]))
 

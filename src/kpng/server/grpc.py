@@ -45,13 +45,14 @@ class GrpcServer:
         """Clients connected, those in their TLS handshake included."""
         return len(self._connections) + len(self._handshakes)
 
-    async def listen(self, address: str, tls: ssl.SSLContext | None = None) -> str:
+    async def listen(self, address: str, tls: ssl.SSLContext | None = None, *, reuse_port: bool = False) -> str:
         """Listen on "tcp://:12090", "tcp://[::1]:0" or "unix:///path"; returns the address really bound.
 
+        ``reuse_port``: other processes may serve on the same port, and get their share of the clients.
         Raises `UserError` if the address is malformed, taken or not allowed.
         """
         allow_descriptors(self._limits.max_connections + SPARE_DESCRIPTORS)
-        listener = open_listener(address)
+        listener = open_listener(address, reuse_port=reuse_port)
         self._listeners.append(listener)
         self._accepting.append(asyncio.create_task(self._accept(listener, tls)))
         bound = str(listener.address)

@@ -43,9 +43,9 @@ class ApiServer:
             handlers[GLOBAL_WATCH] = self.global_sets.watch
         self._server = GrpcServer(handlers, limits)
 
-    async def listen(self, address: str, tls: ssl.SSLContext | None = None) -> str:
+    async def listen(self, address: str, tls: ssl.SSLContext | None = None, *, reuse_port: bool = False) -> str:
         """Listen on "tcp://:12090" or "unix:///path"; returns the address really bound. Raises `UserError`."""
-        return await self._server.listen(address, tls)
+        return await self._server.listen(address, tls, reuse_port=reuse_port)
 
     async def close(self) -> None:
         """End all calls and stop listening."""

@@ -1,7 +1,7 @@
 """HTTP/2 (RFC 9113) for gRPC: a core without I/O, and the asyncio protocol that drives it."""
 
 from .connection import Connection, Role
-from .driver import Http2Protocol, Keepalive
+from .driver import LINGER_SECONDS, Http2Protocol, Keepalive
 from .errors import ErrorCode, Http2Error
 from .events import (
     DataReceived,
@@ -17,6 +17,7 @@ from .limits import ConnectionLimits
 from .stream import Buffer
 
 __all__ = [
+    "LINGER_SECONDS",
     "Buffer",
     "Connection",
     "ConnectionLimits",
