@@ -373,6 +373,36 @@ def test_elements_over_the_bounds_of_messages(kernel: Kernel, count: int) -> Non
     assert list(kernel.connection.elements(V4, "t", "s")) == []
 
 
+@pytest.mark.parametrize(("data_length", "count"), [(0, 1), (0, 5000), (8, 1), (8, 5000)])
+def test_large_sets_are_read_fast(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, data_length: int, count: int
+) -> None:
+    """Without a look at each attribute."""
+    pairs = {address(n) + b"\0\x50\0\0": address(n)[:data_length].ljust(data_length, b"\1") for n in range(count)}
+    data = {"data_type": 7 << 6 | 13, "data_length": 8} if data_length else {}
+    made = messages.new_set(V4, "t", "s", 1, key_type=7 << 6 | 13, key_lengths=[4, 2], size=10_000, **data)
+    encode = elements.pair_encoder(8, 8) if data_length else lambda key, _: elements.key_encoder(8)(key)
+    added = messages.new_elements(V4, "t", "s", itertools.starmap(encode, pairs.items()))
+    kernel.connection.commit([messages.new_table(V4, "t"), made, *added])
+    with monkeypatch.context() as patched:
+        patched.setattr(elements, "DumpedElement", None)
+        assert kernel.connection.pairs(V4, "t", "s", 8, data_length) == pairs
+    assert {e.key: e.data for e in kernel.connection.elements(V4, "t", "s")} == pairs
+
+
+def test_large_sets_with_odd_elements_are_read(kernel: Kernel) -> None:
+    kernel.load("""table ip t {
+        set s { type ipv4_addr; flags timeout; elements = { 10.0.0.1 comment "one", 10.0.0.2 timeout 1h }; }
+        set p { type ipv4_addr; elements = { 10.0.0.1, 10.0.0.3 comment "0123456", 10.0.0.2 }; }
+        map m { type ipv4_addr . inet_service : ipv4_addr . inet_service; counter
+            elements = { 10.0.0.1 . 80 : 10.0.0.2 . 8080 }; }
+    }""")
+    assert kernel.connection.pairs(V4, "t", "s", 4).keys() == {address(1), address(2)}
+    assert kernel.connection.pairs(V4, "t", "p", 4).keys() == {address(1), address(2), address(3)}
+    pair = {address(1) + b"\0\x50\0\0": address(2) + b"\x1f\x90\0\0"}
+    assert kernel.connection.pairs(V4, "t", "m", 8, 8) == pair
+
+
 def test_elements_that_nft_made_are_read(kernel: Kernel) -> None:
     """With comments, timeouts and counters, which say more than we need."""
     kernel.load("""table ip t {

@@ -85,8 +85,8 @@ class TableChange(Struct):
     old_fingerprint: str = ""
     new_fingerprint: str = ""
     sizes: dict[str, int] = {}
-    """Of sets that are made with the table. With a size the kernel takes its fixed hash table: it is loaded in half
-    the time and never rehashed, but whoever exceeds it is refused (`kernel.OutgrownError`). Without one, it grows."""
+    """Of sets that are made with the table. With a size the kernel takes its fixed hash table, which is loaded in
+    half the time and never rehashed; but whoever exceeds it is refused (`kernel.OutgrownError`)."""
 
     def __bool__(self) -> bool:
         return bool(self.new_classes or self.old_classes or self.deleted or self.added)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 from kpng.host.nftables import Nftables
-from kpng.host.nftables.elements import DumpedElement, dumped_intervals
+from kpng.host.nftables.elements import dumped_intervals
 from kpng.model import FAMILIES, Family
 
 from . import fingerprint
 from .books import Books, TableBooks
+from .fields import registers
 from .layout import STATE, Layout
 from .ruleset import TABLE, Set
 from .statements import family_word, nft_family
@@ -51,14 +51,14 @@ def _elements_hash(connection: Nftables, family: Family, layout: Layout) -> int:
     for name, wanted in layout.sets.items():
         if wanted.dynamic or wanted.verdicts or name == STATE:
             continue
-        dumped = connection.elements(nft_family(family), TABLE, name)
-        total += fingerprint.set_hash(name, _held(wanted, dumped))
+        total += fingerprint.set_hash(name, _held(connection, family, wanted))
     return total % (1 << 128)
 
 
-def _held(wanted: Set, dumped: Iterable[DumpedElement]) -> dict[bytes, bytes]:
-    """A dump as the books would have it. While a hash table grows or shrinks, the kernel may repeat elements (and
-    skip some)."""
+def _held(connection: Nftables, family: Family, wanted: Set) -> dict[bytes, bytes]:
+    """A set's elements as the books would have them. While a hash table grows or shrinks, the kernel may repeat
+    some (and skip others)."""
+    where = (nft_family(family), TABLE, wanted.name)
     if wanted.interval:
-        return {first + last: b"" for first, last in dumped_intervals(dumped)}
-    return {element.key: element.data for element in dumped}
+        return {first + last: b"" for first, last in dumped_intervals(connection.elements(*where))}
+    return connection.pairs(*where, 4 * registers(wanted.key), 4 * registers(wanted.data))

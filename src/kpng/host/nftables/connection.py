@@ -15,7 +15,7 @@ from kpng.host.netlink import (
 )
 
 from . import messages
-from .elements import DumpedElement, dumped_elements, element_at
+from .elements import DumpedElement, dumped_elements, dumped_pairs, element_at
 from .messages import BODY_OFFSET, Family, Kind
 
 _DUMP_ATTEMPTS = 10
@@ -111,8 +111,16 @@ class Nftables:
         return [_text(found[2]) for found in self._objects(Kind.GET_RULE, family, table)]
 
     def elements(self, family: Family, table: str, name: str) -> Iterator[DumpedElement]:
-        """The elements of a set. Time grows with the square of their number; 100,000 take about 0.3 s."""
+        """The elements of a set. Time grows with the square of their number; 100,000 take about 0.3 s in the
+        kernel."""
         return dumped_elements(self._dump(messages.dump_request(Kind.GET_ELEMENTS, family, table, name)))
+
+    def pairs(
+        self, family: Family, table: str, name: str, key_length: int, data_length: int = 0
+    ) -> dict[bytes, bytes]:
+        """The keys of a set, the keys and data of a map: much faster than `elements`, for large ones."""
+        dumped = self._dump(messages.dump_request(Kind.GET_ELEMENTS, family, table, name))
+        return dumped_pairs(dumped, key_length, data_length)
 
     def _objects(self, kind: Kind, family: Family, table: str) -> Iterator[dict[int, bytes]]:
         for answer in self._dump(messages.dump_request(kind, family, table)):
