@@ -217,13 +217,20 @@ class _DraftTable:
             if come:
                 self._added.setdefault(name, {}).update(come)
             if name in _CLASSES_BY_SET:
-                kind = _CLASSES_BY_SET[name]
-                self._classes.update((kind, _class_number(data)) for data in come.values())
-                self._classes.subtract((kind, _class_number(data)) for data in gone.values())
+                self._count_classes(_CLASSES_BY_SET[name], come, 1)
+                self._count_classes(_CLASSES_BY_SET[name], gone, -1)
 
     def _share(self, name: str, old: Mapping[bytes, bytes], new: Mapping[bytes, bytes]) -> None:
-        self._shared.update((name, key) for key in new if key not in old)
-        self._shared.subtract((name, key) for key in old if key not in new)
+        for key in new:
+            if key not in old:
+                self._shared[name, key] += 1
+        for key in old:
+            if key not in new:
+                self._shared[name, key] -= 1
+
+    def _count_classes(self, kind: str, services: Mapping[bytes, bytes], by: int) -> None:
+        for data in services.values():
+            self._classes[kind, _class_number(data)] += by
 
     def finish(self, *, fresh: bool) -> TableDraft:
         for (name, key), delta in self._shared.items():

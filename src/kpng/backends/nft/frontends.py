@@ -30,6 +30,10 @@ class Rank(IntEnum):
         return ("cluster IP", "load-balancer IP", "external IP", "node port")[self]
 
 
+_RANKS = (Rank.CLUSTER_IP, Rank.LOAD_BALANCER, Rank.EXTERNAL_IP)
+"""Of virtual IPs."""
+
+
 class Frontend(NamedTuple):
     """``key`` is its key in the maps of its kind; ``claim`` is unique among all frontends of the machine."""
 
@@ -74,7 +78,7 @@ def _addresses(service: Service, family: Family) -> Iterator[tuple[Rank, str]]:
     """An address that is there twice counts as what comes first."""
     sources = (service.cluster_ips, service.load_balancer_ips, service.external_ips)
     seen: set[str] = set()
-    for rank, addresses in zip(Rank, sources, strict=False):
+    for rank, addresses in zip(_RANKS, sources, strict=True):
         for address in addresses.family(family):
             if address not in seen:
                 seen.add(address)
@@ -131,6 +135,8 @@ class ClaimsDraft:
 
     def replace(self, key: ServiceKey, old: Service | None, new: Service | None) -> None:
         """A service changes from old to new."""
+        if old == new:  # its endpoints do
+            return
         before = _claims_of(old)
         after = _claims_of(new)
         for claim, rank in before.items():
