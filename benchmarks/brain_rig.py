@@ -14,7 +14,7 @@ from kpng.kube.convert import Converter, Filters
 from kpng.kube.intake import node_intake, service_cidr_intake, service_intake, slice_intake
 from kpng.kube.reflector import Reflector
 from kpng.kube.resource import resources
-from kpng.load import Change, Shape, list_body, watch_lines
+from kpng.load import Change, Churn, Shape, list_body, watch_lines
 from kpng.model import ProblemLog
 from kpng.store import Store
 
@@ -26,6 +26,7 @@ class Brain:
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
+        self.churn = Churn(shape)
         self.store = Store()
         filters, problems = Filters(), ProblemLog()
         converter = Converter(filters, "benchmark")

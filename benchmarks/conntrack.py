@@ -10,9 +10,7 @@ what the kernel takes to remove as many flows by one delete with a filter (not o
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import os
 import socket
 import statistics
@@ -21,6 +19,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.harness import Figures, parser, report
 from kpng.backends.conntrack import ConntrackReconciler
 from kpng.host.conntrack import Query, socket_address
 from kpng.host.conntrack.messages import Kind, get_flows
@@ -171,36 +170,28 @@ def tracked() -> int:
     return int(Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text())
 
 
-def figures_of(passes: dict[str, list[Pass]]) -> dict[str, dict[str, float]]:
-    return {
-        name: {
-            "median_ms": statistics.median(one.milliseconds for one in found),
-            "max_ms": max(one.milliseconds for one in found),
-            "removed": found[0].removed,
+def figures_of(passes: dict[str, list[Pass]]) -> Figures:
+    figures: Figures = {}
+    for name, found in passes.items():
+        figures |= {
+            f"{name}_p50_ms": statistics.median(one.milliseconds for one in found),
+            f"{name}_max_ms": max(one.milliseconds for one in found),
+            f"{name}_removed": float(found[0].removed),
         }
-        for name, found in passes.items()
-    }
+    return figures
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--flows", type=int, default=100_000)
-    parser.add_argument("--stale", type=int, default=1_000, help="flows to one endpoint")
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--ipv6", action="store_true")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
-    given = parser.parse_args()
+    flags = parser(__doc__, flows=100_000, stale=1000, rounds=8)  # stale: flows to one endpoint
+    flags.add_argument("--ipv6", action="store_true")
+    given = flags.parse_args()
     cluster = Cluster("fd00::" if given.ipv6 else "")
-    figures: dict[str, dict[str, float]] = {}
+    figures: Figures = {}
     for number, part in enumerate((measure, measure_hot)):
         with Namespace(f"kpt-bench-{os.getpid()}-{number}") as namespace, namespace.executor() as inside:
-            figures |= figures_of(inside.submit(part, cluster, given.flows, given.stale, given.rounds).result())
-    print(f"{'':30}{'median ms':>12}{'max ms':>12}{'removed':>12}")
-    for name, found in figures.items():
-        print(f"{name:30}{found['median_ms']:>12.1f}{found['max_ms']:>12.1f}{found['removed']:>12.0f}")
-    if given.json:
-        params = {name: value for name, value in vars(given).items() if name != "json"}
-        given.json.write_text(json.dumps({"name": "conntrack", "params": params, "figures": figures}, indent=2))
+            passes = inside.submit(part, cluster, given.flows, given.stale, given.rounds).result()
+            figures |= figures_of(passes)
+    report("conntrack", given, figures)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import uvloop
 from benchmarks.brain_rig import Brain, Watchers, watching
 from benchmarks.harness import Figures, cpu_seconds, parser, report, resident_mib, spread
 from kpng.cli.running import GC_THRESHOLDS
-from kpng.load import Churn, Shape
+from kpng.load import Shape
 from kpng.localize import place_of
 from kpng.model import Node
 from kpng.server import ApiServer
@@ -131,10 +131,10 @@ async def measure(server: Ours | GoKpng, watchers: int, changes: int, *flags: st
 
 async def _changes(server: Ours | GoKpng, watchers: Watchers, times: int) -> Figures:
     say(f"{times} changes of one endpoint")
-    shape = server.brain.shape
-    churn = Churn(shape)
+    brain = server.brain
+    replaced = (brain.churn.replace(number % brain.shape.services) for number in range(times))
     lasts, each, cpu, theirs = [], [], 0.0, watchers.cpu_seconds()
-    for lines in server.brain.heard(churn.replace(number % shape.services) for number in range(times)):
+    for lines in brain.heard(replaced):
         await asyncio.sleep(_BETWEEN_SECONDS)
         used = cpu_seconds(server.pid)
         committed = await server.change(lines)
@@ -160,7 +160,7 @@ async def sizes(brain: Brain, encoding: Ops | Batches) -> Figures:
     rounds: Rounds[Any] = Rounds(encoding)
     before = place_of(brain.store.snapshot, "")
     whole = sum(map(len, await rounds.whole(before)))
-    (lines,) = brain.heard([Churn(brain.shape, seed=1).replace(0)])
+    (lines,) = brain.heard([brain.churn.replace(0)])
     brain.hear(lines)
     changed = await rounds.between(before, place_of(brain.store.snapshot, ""))
     return {"whole_kib": whole / 1024, "change_bytes": len(changed)}

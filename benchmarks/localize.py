@@ -18,7 +18,7 @@ from functools import partial
 
 from benchmarks.brain_rig import Brain
 from benchmarks.harness import Figures, parser, report
-from kpng.load import Churn, Shape
+from kpng.load import Shape
 from kpng.localize import Difference, Place, bucket_answers, changes_between, place_of
 from kpng.store import Snapshot
 
@@ -63,8 +63,7 @@ def measure(brain: Brain, given: argparse.Namespace) -> tuple[Figures, Figures]:
     nodes = [seconds(partial(own, store.snapshot, name, "")) for name in some]
     naive = statistics.median(seconds(partial(whole, store.snapshot, name)) for name in some[:3])
     changes, views = [], []
-    churn = Churn(shape)
-    for lines in brain.heard(churn.replace(number) for number in range(min(given.changes, services))):
+    for lines in brain.heard(brain.churn.replace(number) for number in range(min(given.changes, services))):
         old = store.snapshot
         brain.hear(lines)
         start = time.perf_counter()

@@ -27,7 +27,7 @@ _STYLE = pygal.Config(
     legend_at_bottom_columns=1,
     truncate_legend=-1,
 )
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+_IMAGES = Path(__file__).parents[1] / "docs" / "images"
 
 _PLOTS = {
     "agent": (
@@ -52,7 +52,7 @@ def swept(figures: Figures, name: str) -> dict[int, float]:
     return {int(match[1]): figures[match[0]] for match in found if match}
 
 
-def draw(path: Path) -> Path:
+def draw(path: Path, images: Path) -> Path:
     document = json.loads(path.read_text())
     file, title, lines = _PLOTS[document["name"].removesuffix("-sweep")]
     found = {label: swept(document["figures"], name) for name, label in lines.items()}
@@ -63,16 +63,18 @@ def draw(path: Path) -> Path:
     chart.y_labels = [10.0**power for power in range(floor(log10(min(values))), ceil(log10(max(values))) + 1)]
     for label, each in found.items():
         chart.add(label, [round(each[number], 3) for number in numbers])
-    IMAGES.mkdir(exist_ok=True)
-    chart.render_to_file(str(IMAGES / file))
-    return IMAGES / file
+    images.mkdir(exist_ok=True)
+    chart.render_to_file(str(images / file))
+    return images / file
 
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     flags.add_argument("figures", nargs="+", type=Path, help="JSON files of sweeps")
-    for path in flags.parse_args().figures:
-        print(draw(path))
+    flags.add_argument("--images", type=Path, default=_IMAGES, help="the folder to write to")
+    given = flags.parse_args()
+    for path in given.figures:
+        print(draw(path, given.images))
 
 
 if __name__ == "__main__":
