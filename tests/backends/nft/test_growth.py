@@ -256,7 +256,7 @@ def _connect_until(end: float) -> tuple[Counter[str], list[str]]:
     failed: list[str] = []
     while time.monotonic() < end:
         try:
-            with socket.create_connection((VIP_WEB, 80), 0.5) as sock:
+            with socket.create_connection((VIP_WEB, 80), 0.9) as sock:
                 reached[sock.recv(100).decode().split()[0]] += 1
         except OSError as error:
             failed.append(str(error))
