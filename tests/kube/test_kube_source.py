@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -361,6 +363,27 @@ async def test_the_time_that_a_busy_server_asks_for_is_waited(server: ScriptedSe
     async with following(server) as store:
         await until(lambda: names(store) == {"a"})
     assert asyncio.get_running_loop().time() - started >= 1.0  # spread over +-50 %
+
+
+async def test_the_time_may_be_a_date(server: ScriptedServer) -> None:
+    server.script("services", failure(429, "busy", {"Retry-After": formatdate(time.time() + 3, usegmt=True)}))
+    server.script("services", watch(event("ADDED", kube_service("a")), bookmark(5, END), hang=True))
+    started = asyncio.get_running_loop().time()
+    async with following(server) as store:
+        await until(lambda: names(store) == {"a"})
+    assert asyncio.get_running_loop().time() - started >= 1.0  # of 2 to 3 seconds, spread over +-50 %
+
+
+async def test_a_server_without_streaming_lists_is_no_trouble(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "kpng")
+    server.script("services", failure(422, "sendInitialEvents is forbidden"), page(kube_service("a")))
+    async with following(server) as store:
+        await until(lambda: names(store) == {"a"})
+    told = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "kpng.kube.source"]
+    expected = "no streaming list (HTTP 422: sendInitialEvents is forbidden); listing in pages"
+    assert told == [("INFO", f"services at {server.url}: {expected}")]
 
 
 @pytest.mark.parametrize("wish", ["", "-1", "soon", "1e9", "Wed, 21 Oct 2015 07:28:00 GMT"])

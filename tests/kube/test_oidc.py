@@ -180,7 +180,7 @@ async def test_over_tls_with_its_own_ca_and_not_without(tmp_path: Path) -> None:
     pair = authority.issue("issuer", "IP:127.0.0.1")
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(pair.certificate, pair.key)
-    data = base64.b64encode(Path(authority.certificate).read_bytes()).decode()
+    data = base64.b64encode((tmp_path / "ca.crt").read_bytes()).decode()
     async with Issuer().serving(tls) as issuer:
         with pytest.raises(CredentialsError, match="certificate verify failed"):
             await Oidc(settings(issuer)).get()
