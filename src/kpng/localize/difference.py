@@ -48,6 +48,8 @@ class Difference:
         self._old, self._new = old, new
         records = ((old.services.get(key), new.services.get(key)) for key in self.keys)
         self._records = [_RecordDifference(before, after) for before, after in records]
+        self._nodes = frozenset[str]().union(*(record.nodes for record in self._records))
+        self._zones = frozenset[str]().union(*(record.zones for record in self._records))
 
     def view(self, node: str, zone: str) -> tuple[str, str]:
         """What it depends on for a reader: (node, zone), each "" where it makes no difference.
@@ -56,8 +58,9 @@ class Difference:
         if something differs in what *it* hosts: of a change among 1,000 endpoints, the other 999 hosts are told
         what everybody is told.
         """
-        named = any(record.zones and zone in record.zones for record in self._records)
-        seen = zone if named else ""
+        seen = zone if zone in self._zones else ""
+        if node not in self._nodes:
+            return "", seen
         return (node if any(record.matters(node, seen) for record in self._records) else "", seen)
 
     def changes(self, view: tuple[str, str]) -> Iterator[Change | None]:
@@ -71,14 +74,16 @@ class Difference:
 class _RecordDifference:
     """One service before and after."""
 
-    __slots__ = ("_after", "_before", "_same_service", "_touched", "zones")
+    __slots__ = ("_after", "_before", "_same_service", "_touched", "nodes", "zones")
 
     def __init__(self, before: ServiceRecord | None, after: ServiceRecord | None) -> None:
         self._before = answers_of(before) if before else None
         self._after = answers_of(after) if after else None
         self._same_service = bool(before and after and before.service == after.service)
         self._touched: dict[str, frozenset[str]] = {}
-        self.zones = frozenset[str]().union(*(each.zones for each in (self._before, self._after) if each))
+        answers = [each for each in (self._before, self._after) if each]
+        self.nodes = frozenset[str]().union(*(each.nodes for each in answers))
+        self.zones = frozenset[str]().union(*(each.zones for each in answers))
 
     def matters(self, node: str, zone: str) -> bool:
         """Whether a node is told anything else than all others of its zone.
@@ -87,7 +92,7 @@ class _RecordDifference:
         nothing of what is made anew in them is among what changed.
         """
         before, after = self._before, self._after
-        if not any(each and node in each.nodes for each in (before, after)):
+        if node not in self.nodes:
             return False
         if before is None or after is None or not self._same_service:
             return True
