@@ -36,7 +36,7 @@ from kpng.server.rounds import Rounds
 from kpng.sinks.file import state_of
 from kpng.wire.statefile import encode_state
 
-_BETWEEN_SECONDS = 0.05
+_BETWEEN_SECONDS = 0.3
 """From one change to the next: a cluster at rest."""
 
 

@@ -56,7 +56,7 @@ async def test_thousands_are_woken_with_others_in_between() -> None:
 
 async def test_under_load_changes_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time somebody waits, the next news wait for as long as telling that many takes."""
-    monkeypatch.setattr(publisher, "PAUSE_PER_WATCHER", 0.1)
+    monkeypatch.setattr(publisher, "SECONDS_PER_WATCHER", 0.1)
     store = Store()
     published = Publisher(store)
     seen = await published.newer(EMPTY) if store.snapshot.complete else change(store, 0)
