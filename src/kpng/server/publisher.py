@@ -7,8 +7,8 @@ import asyncio
 from kpng.store import EMPTY, Snapshot, Store
 
 SECONDS_PER_WATCHER = 100e-6
-"""From one time of telling everybody to the next. To tell one costs about half of that, so with thousands of watchers
-half a processor goes into telling, however many changes there are. The first after a pause is told at once."""
+"""From one time of telling everybody to the next. To tell one costs about half of that, so with thousands of
+watchers half a processor goes into it, however many changes there are. The first after a pause is told at once."""
 _WAKEN_TOGETHER = 128
 _REMEMBERED = 1024
 
