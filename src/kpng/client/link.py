@@ -38,8 +38,8 @@ class Link:
         self._up = True
         self._told.clear()
 
-    def works(self) -> None:
-        """A round came through, so that the next loss is a first one."""
+    def worked(self) -> None:
+        """For a while, so that this loss is a first one."""
         self._attempts = 0
 
     def moved(self, old: Server, new: Server) -> None:

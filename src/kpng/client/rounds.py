@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncGenerator, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kpng.wire.grpc import GrpcError
 from kpng.wire.proto import localv1_pb2 as localv1
@@ -28,7 +28,7 @@ CONNECT_SECONDS = 10.0
 CONNECT_SECONDS_OF_SEVERAL = 3.0
 """A machine that is off does not answer at all, and others may well."""
 STEADY_SECONDS = 5.0
-"""A connection that lasted less has not worked."""
+"""A connection that did not last as long is no better than none: there is a pause before the next but one."""
 PREFER_NEW_SECONDS = 1.0
 """How long a round of a server that goes away is kept back: the one we move to tells the same."""
 MOVE_AGAIN_SECONDS = 5.0
@@ -112,7 +112,6 @@ class _Watch(Generic[R]):
                 await self._lost(server, error)
             else:
                 self._position = self._session.position
-                self._link.works()
                 self._patience = FIRST_ROUND_SECONDS
                 return collected
 
@@ -133,6 +132,7 @@ class _Watch(Generic[R]):
         """Another one is tried at once, all of them again after a while."""
         if self._session is not None and self._session.age >= STEADY_SECONDS:
             self._servers.forgive()
+            self._link.worked()
         self._leave()
         others = server is not None and self._servers.failed(server)
         name, address = (server.name, server.address) if server else (self._servers.name, self._servers.name)
@@ -170,8 +170,8 @@ class _Watch(Generic[R]):
                     return collected
             return await reading
         finally:
-            await _stop(reading)
-            await _stop(asked_to_go)
+            await _drop(reading)
+            await _drop(asked_to_go)
 
     async def _move(self, session: Session[R], reading: asyncio.Task[R]) -> tuple[Session[R], R] | None:
         """Make before break: the old server is left when the new one has told what there is to tell.
@@ -187,24 +187,26 @@ class _Watch(Generic[R]):
         try:
             await asyncio.wait({reading, moving}, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait({moving}, timeout=PREFER_NEW_SECONDS)
-        finally:
-            moved = await _stop(moving)
-            cancelled = asyncio.current_task().cancelling()  # type: ignore[union-attr]
-            if moved is not None and cancelled:
+        except asyncio.CancelledError:
+            if (moved := await _stop(moving)) is not None:
                 self._see_off(moved[0])
-        if moved is not None:
+            raise
+        if (moved := await _stop(moving)) is not None:
+            self._move_at = 0.0
             self._link.moved(session.server, moved[0].server)
         return moved
 
-    async def _begin_anywhere(self) -> tuple[Session[R], R]:
-        server = await self._servers.pick()
+    async def _begin_anywhere(self) -> tuple[Session[R], R] | None:
+        """A session with any of the servers; None where it cannot be had."""
+        server = None
         try:
+            server = await self._servers.pick()
             begun = await self._begin(server)
         except (OSError, EOFError, GrpcError) as error:
-            log.debug("cannot move to %s: %s", server.name, error)
-            if not self._servers.failed(server):
+            log.debug("cannot move: %s", error)
+            if server is None or not self._servers.failed(server):
                 self._servers.forgive()
-            raise
+            return None
         self._servers.forgive()
         return begun
 
@@ -213,4 +215,10 @@ async def _stop(task: asyncio.Task[T]) -> T | None:
     """End a task; its result if it has come to one."""
     task.cancel()
     await asyncio.wait({task})
-    return None if task.cancelled() or task.exception() is not None else task.result()
+    return None if task.cancelled() else task.result()
+
+
+async def _drop(task: asyncio.Task[Any]) -> None:
+    """End a task, whatever becomes of it."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
