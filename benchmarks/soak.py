@@ -24,7 +24,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import cycle
 from pathlib import Path
 
@@ -153,17 +154,32 @@ class Soak:
             await side.start(self.shape)
         seconds = self.given.minutes * 60
         self.end = time.monotonic() + seconds
-        asking = [asyncio.create_task(side.ask(self.shape, lambda: self.last_fault)) for side in self.sides]
+        async with self._asking(), self.rig.writer(patience=600.0) as writer, asyncio.TaskGroup() as group:
+            options = LoadOptions(rate=self.given.rate, seconds=seconds, workers=8)
+            loader = Loader(writer, self.churn, self.tally, options)
+            group.create_task(loader.change())
+            group.create_task(self._go_wrong())
+            group.create_task(self._watch())
+        return self._figures() | await self._compared()
+
+    async def _churn(self, seconds: float) -> None:
         async with self.rig.writer(patience=600.0) as writer, asyncio.TaskGroup() as group:
             options = LoadOptions(rate=self.given.rate, seconds=seconds, workers=8)
             loader = Loader(writer, self.churn, self.tally, options)
             group.create_task(loader.change())
             group.create_task(self._go_wrong())
             group.create_task(self._watch())
-        for task in asking:
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
-        return self._figures() | await self._compared()
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """The clients ask for as long as the block lasts."""
+        tasks = [asyncio.create_task(side.ask(self.shape, lambda: self.last_fault)) for side in self.sides]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     # -- while it runs -------------------------------------------------------------------------------------
 
