@@ -36,6 +36,7 @@ from kpng.server.rounds import Rounds
 from kpng.sinks.file import state_of
 from kpng.wire.statefile import encode_state
 
+_SWEPT = ("last_p50_ms", "last_p99_ms", "change_cpu_ms", "first_syncs_s", "rss_mib")
 _BETWEEN_SECONDS = 0.3
 """From one change to the next: a cluster at rest."""
 
@@ -193,7 +194,7 @@ async def main() -> None:
     figures |= await measure(Ours(brain), given.watchers, given.changes, *method)
     for watchers in sweep:
         swept = await measure(Ours(brain), watchers, given.changes, *method)
-        figures |= {f"{name}_{watchers}": swept[name] for name in ("last_p50_ms", "last_p99_ms", "change_cpu_ms")}
+        figures |= {f"{name}_{watchers}": swept[name] for name in _SWEPT}
     peers = {}
     if given.peer_kpng:
         small, peers["Go kpng"] = await beside(given)

@@ -94,7 +94,7 @@ def _wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
 @pytest.mark.netns
 def test_a_large_change_does_not_stop_the_event_loop(rig: Any, make: Make) -> None:
     """Health checks and streams go on while thousands of services are worked out."""
-    longest, whole = rig.runner.run(_longest_pause([_far_service(make, number) for number in range(4000)]))
+    longest, whole = rig.runner.run(_longest_pause([_far_service(make, number) for number in range(12_000)]))
     assert longest < whole / 3
 
 
