@@ -185,3 +185,23 @@ def test_text_that_is_no_utf8_is_a_fault() -> None:
     faults = Faults("Service demo/web")
     assert faults.message(localv1.Service, b"\x0a\x02\xc3\x28") is None
     assert len(faults.problems) == 1
+
+
+def test_ports_are_kept_as_one_object_and_bad_ones_are_named_each_time() -> None:
+    ports = [localv1.PortName(Name="http", Port=80, Protocol=localv1.TCP), localv1.PortName(Name="dns", Port=53)]
+    bad = [ports[0], localv1.PortName(Name="http", Port=70000)]
+    one, other = (
+        endpoint_from_wire(localv1.Endpoint(IPs=localv1.IPSet(V4=[address]), PortOverrides=ports), Faults("it"))
+        for address in ("10.1.0.1", "10.1.0.2")
+    )
+    assert one is not None
+    assert other is not None
+    assert one.ports is other.ports
+    assert one.ports == (EndpointPort("http", 80), EndpointPort("dns", 53, Protocol.UNKNOWN))
+    for _ in range(2):
+        faults = Faults("it")
+        message = localv1.Endpoint(IPs=localv1.IPSet(V4=["10.1.0.1"]), PortOverrides=bad)
+        endpoint = endpoint_from_wire(message, faults)
+        assert endpoint is not None
+        assert endpoint.ports == (EndpointPort("http", 80),)
+        assert [problem.field for problem in faults.problems] == ["ports[1]"]

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from kpng.model import ServiceKey
+from kpng.model import ServiceKey, is_name
 from kpng.wire import ops, paths
 from kpng.wire.paths import GlobalPath
 from kpng.wire.proto import globalv1_pb2 as globalv1
@@ -148,3 +150,18 @@ def test_global_paths(path: GlobalPath, text: str) -> None:
 @pytest.mark.parametrize("text", ["", "n1", "demo|web", "a|b|c|d|e"])
 def test_no_global_paths(text: str) -> None:
     assert GlobalPath.parse(text) is None
+
+
+path_parts = st.one_of(st.just(""), st.from_regex(r"[a-z0-9.-]{1,4}", fullmatch=True), st.text(max_size=3))
+
+
+@given(st.lists(path_parts, min_size=3, max_size=5))
+@example(["a" * 253, "b", "", ""])
+@example(["a" * 254, "b", "", ""])
+@example(["a", "b-", "", ""])
+@example(["a", "b", "", "c\n"])
+def test_a_global_path_is_four_names_or_nothing(parts: list[str]) -> None:
+    text = "|".join(parts)
+    found = text.split("|")
+    good = len(found) == 4 and all(not part or is_name(part) for part in found)
+    assert GlobalPath.parse(text) == (GlobalPath(*found) if good else None)

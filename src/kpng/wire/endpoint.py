@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from kpng.model import (
     Endpoint,
@@ -97,9 +98,13 @@ def endpoint_info_from_wire(message: globalv1.EndpointInfo, faults: Faults) -> E
         ready=ready,
         serving=conditions.Serving if conditions.HasField("Serving") else ready,
         terminating=conditions.Terminating,
-        zone_hints=tuple(sorted(faults.texts(message.Hints.Zones, "hints.forZones", check_zone))),
-        node_hints=tuple(sorted(faults.texts(message.Hints.Nodes, "hints.forNodes", check_name))),
+        zone_hints=_hints(message.Hints.Zones, "hints.forZones", check_zone, faults),
+        node_hints=_hints(message.Hints.Nodes, "hints.forNodes", check_name, faults),
     )
+
+
+def _hints(texts: Sequence[str], field: str, check: Callable[[str, str], str], faults: Faults) -> tuple[str, ...]:
+    return tuple(sorted(faults.texts(texts, field, check))) if texts else ()
 
 
 def _reach(message: localv1.Endpoint, faults: Faults) -> tuple[IPSet, tuple[EndpointPort, ...]] | None:
@@ -107,8 +112,7 @@ def _reach(message: localv1.Endpoint, faults: Faults) -> tuple[IPSet, tuple[Endp
     ports are all bad must not come out as one without ports."""
     ips = message.IPs
     addresses = faults.addresses([*ips.V4, *ips.V6], "addresses", check_endpoint_address)
-    found = (_port_from_wire(port, f"ports[{index}]", faults) for index, port in enumerate(message.PortOverrides))
-    ports = tuple(port for port in found if port)
+    ports = _ports_from_wire(message.PortOverrides, faults)
     if not addresses:
         faults.add("addresses", "no usable address, endpoint left out")
         return None
@@ -122,6 +126,22 @@ def _ports_to_wire(ports: tuple[EndpointPort, ...]) -> list[localv1.PortName]:
     return [
         localv1.PortName(Name=port.name, Port=port.port, Protocol=protocol_to_wire(port.protocol)) for port in ports
     ]
+
+
+def _ports_from_wire(messages: Sequence[localv1.PortName], faults: Faults) -> tuple[EndpointPort, ...]:
+    if (known := _good_ports(*[(port.Name, port.Port, port.Protocol) for port in messages])) is not None:
+        return known
+    found = (_port_from_wire(port, f"ports[{index}]", faults) for index, port in enumerate(messages))
+    return tuple(port for port in found if port)
+
+
+@lru_cache(maxsize=1024)
+def _good_ports(*ports: tuple[str, int, int]) -> tuple[EndpointPort, ...] | None:
+    """The ports, one object for all endpoints that have them; None where one has a fault, which is to be named."""
+    faults = Faults("")
+    messages = [localv1.PortName(Name=name, Port=port, Protocol=number) for name, port, number in ports]  # type: ignore[arg-type]
+    found = tuple(_port_from_wire(message, "", faults) for message in messages)
+    return None if faults.problems else tuple(port for port in found if port)
 
 
 def _port_from_wire(message: localv1.PortName, where: str, faults: Faults) -> EndpointPort | None:

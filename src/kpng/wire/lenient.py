@@ -56,7 +56,10 @@ class Faults:
     def addresses(
         self, texts: Iterable[str], field: str, parse: Callable[[str, str], str] = parse_address
     ) -> IPSet:
-        return IPSet.of(self.texts(texts, field, parse))
+        good = self.texts(texts, field, parse)
+        if len(good) == 1:  # as nearly always; no need to look for order
+            return IPSet((), good) if ":" in good[0] else IPSet(good)
+        return IPSet.of(good)
 
     def port(self, number: int, field: str, *, optional: bool = False) -> int:
         """The number if it is a port, else 0. Where it is optional, 0 (unset) is no fault."""

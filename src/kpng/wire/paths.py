@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from kpng.model import ServiceKey, is_name
@@ -10,6 +11,8 @@ from kpng.model import ServiceKey, is_name
 ENDPOINT_KEY = "[A-Za-z0-9][A-Za-z0-9._:+=-]{0,1023}"
 """A regular expression. Of ours see `kpng.localize.keys`; the Go kpng's are pods' names and hashes."""
 _IS_ENDPOINT_KEY = re.compile(ENDPOINT_KEY).fullmatch
+_NAME = r"[a-z0-9][-a-z0-9.]{0,252}(?<![-.])"  # as `is_name` has it
+_GLOBAL = re.compile(rf"({_NAME})?\|({_NAME})?\|({_NAME})?\|({_NAME})?")
 _SHOWN = 512  # more than two names of 253
 
 
@@ -22,6 +25,7 @@ def local_endpoint_path(key: ServiceKey, name: str) -> str:
     return f"{key.namespace}/{key.name}/{name}"
 
 
+@lru_cache(maxsize=1024)  # the endpoints of a service come one after the other
 def parse_local_service(path: str) -> ServiceKey | None:
     namespace, _, name = path.partition("/")
     return ServiceKey(namespace, name) if is_name(namespace) and is_name(name) else None
@@ -51,5 +55,5 @@ class GlobalPath(NamedTuple):
 
     @classmethod
     def parse(cls, path: str) -> GlobalPath | None:
-        parts = path.split("|")
-        return cls(*parts) if len(parts) == 4 and all(not part or is_name(part) for part in parts) else None
+        parts = _GLOBAL.fullmatch(path)
+        return cls(*parts.groups("")) if parts else None
