@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
@@ -163,14 +164,18 @@ class Prober:
 
     def __init__(self, namespace: Namespace) -> None:
         self._thread = namespace.executor()
+        self._closed = threading.Event()
 
     def close(self) -> None:
+        self._closed.set()
         self._thread.shutdown()
 
     async def first_answer(self, address: str, wanted: str = "", seconds: float = 60.0) -> float:
         """When a new connection was first answered, by the endpoint ``wanted`` (a prefix). Raises `RigError`."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, partial(_first_answer, address, wanted, seconds))
+        return await loop.run_in_executor(
+            self._thread, partial(_first_answer, address, wanted, seconds, self._closed)
+        )
 
     async def is_answered(self, address: str) -> bool:
         """Whether anybody answers just now."""
@@ -186,7 +191,7 @@ class Prober:
         return await loop.run_in_executor(self._thread, partial(_ask, address, seconds))
 
 
-def _first_answer(address: str, wanted: str, seconds: float) -> float:
+def _first_answer(address: str, wanted: str, seconds: float, closed: threading.Event) -> float:
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -196,7 +201,7 @@ def _first_answer(address: str, wanted: str, seconds: float) -> float:
         now = time.monotonic()
         if answer.startswith(wanted) and answer != "nobody":
             return now
-        if now > deadline:
+        if now > deadline or closed.is_set():
             raise RigError(f"{address} is not answered by {wanted or 'anybody'}, but by {answer}")
         time.sleep(_PROBE_PAUSE)
 
