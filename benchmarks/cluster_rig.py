@@ -26,7 +26,8 @@ from aiohttp.connector import AddrInfoType
 from kpng.kube.access import Access
 from kpng.lab.netns import Namespace, connect
 from kpng.load import POD_CIDRS
-from kpng.load.writer import ApiWriter
+from kpng.load.writer import ApiWriter, NoAnswerError
+from kpng.model import UserError
 
 API_PORT, BRAIN_PORT, TARGET_PORT, SERVICE_PORT = 8001, 12090, 8080, 80
 _LOG_LINES = 15
@@ -223,7 +224,7 @@ def run_to_end(work: Coroutine[Any, Any, None]) -> None:
 
     try:
         uvloop.run(run())
-    except RigError as error:
+    except (RigError, UserError, NoAnswerError) as error:
         sys.exit(str(error))
     except (asyncio.CancelledError, KeyboardInterrupt):
         sys.exit("stopped")

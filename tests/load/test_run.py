@@ -13,7 +13,7 @@ from kpng.lab.apiserver import ApiServer
 from kpng.load import Churn, Shape, Site, Write, nodes
 from kpng.load.progress import Tally
 from kpng.load.run import Loader, LoadOptions, cleanup, with_existing_nodes
-from kpng.load.writer import ApiWriter, WriteError
+from kpng.load.writer import ApiWriter, NoAnswerError, WriteError
 from kpng.model import UserError
 
 SHAPE = Shape(services=20, endpoints=3, nodes=2)
@@ -95,6 +95,14 @@ async def test_a_slow_target_slows_the_rate() -> None:
     await loader(target, tally, rate=1000, seconds=0.2).change()
     assert tally.changes == len(target.written)
     assert tally.summary().rate < 900
+
+
+async def test_a_server_that_is_gone_ends_it() -> None:
+    """Not one refusal for each of thousands of objects, after a minute each."""
+    async with ApiWriter(Access("http://127.0.0.1:9"), patience=0.2) as writer:
+        with pytest.raises(ExceptionGroup) as caught:
+            await Loader(writer, Churn(SHAPE), Tally(), LoadOptions(workers=3)).make()
+    assert caught.group_contains(NoAnswerError)
 
 
 async def test_refused_writes_are_counted_and_told_once(caplog: pytest.LogCaptureFixture) -> None:

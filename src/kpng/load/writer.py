@@ -47,6 +47,10 @@ class WriteError(Exception):
         self.status = status
 
 
+class NoAnswerError(Exception):
+    """The API server has been away, or unwell, for longer than we wait."""
+
+
 class _Later(Exception):  # noqa: N818 - no error: what was asked for is to be asked again
     """Not now: the server is overloaded (429), or has trouble of its own (5xx)."""
 
@@ -81,7 +85,7 @@ class ApiWriter:
 
     async def write(self, write: Write) -> None:
         """Carry out one write, however the object stands now: what is to be created may be there already, what is
-        to be deleted may be gone. Raises `WriteError`; `UserError` if the server does not let us.
+        to be deleted may be gone. Raises `WriteError`, `NoAnswerError`; `UserError` if the server does not let us.
         """
         try:
             await self.request(_METHODS[write.verb], _path(write), None if write.verb == "delete" else write.object)
@@ -120,7 +124,7 @@ class ApiWriter:
             except (_Later, aiohttp.ClientError, TimeoutError, OSError) as error:
                 wait = backoff.next(error.seconds if isinstance(error, _Later) else 0.0)
                 if loop.time() + wait > end:
-                    raise WriteError(0, f"{method} {path}: {error or type(error).__name__}") from error
+                    raise NoAnswerError(f"{self.server} does not answer: {_reason(error)}") from error
                 self._complain(error)
                 await asyncio.sleep(wait)
             else:
@@ -161,7 +165,7 @@ class ApiWriter:
         """Once, not for each of the writes that wait."""
         if not self._complained:
             self._complained = True
-            log.warning("%s: %s; trying again", self.server, error or type(error).__name__)
+            log.warning("%s: %s; trying again", self.server, _reason(error))
 
 
 async def connect(options: AccessOptions) -> ApiWriter:
@@ -186,6 +190,13 @@ def _other_way(write: Write, status: int) -> Write | None:
 
 def _is_so_already(write: Write, status: int) -> bool:
     return (write.verb, status) in (("create", 409), ("delete", 404))
+
+
+def _reason(error: Exception) -> str:
+    """aiohttp's own words for a failed connection are about TLS, whatever the reason."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return str(error.os_error)
+    return str(error) or type(error).__name__
 
 
 def _message(body: bytes) -> str:
