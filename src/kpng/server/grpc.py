@@ -111,7 +111,13 @@ class GrpcServer:
             return
         task = asyncio.create_task(self._handshake(sock, peer, tls))
         self._handshakes.add(task)
-        task.add_done_callback(self._handshakes.discard)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._handshakes.discard(task)
+            if task.cancelled():  # perhaps before its first step, so that nobody else would
+                sock.close()
+
+        task.add_done_callback(done)
 
     async def _handshake(self, sock: socket.socket, peer: str, tls: ssl.SSLContext | None) -> None:
         connection = ServerConnection(self._handlers, self._limits, peer, self._forget)
