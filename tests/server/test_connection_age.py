@@ -141,5 +141,7 @@ async def test_a_client_of_the_reference_implementation_comes_again() -> None:
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 codes.append(await call.code())
         await channel.close()
-    assert codes == [grpc.StatusCode.UNAVAILABLE] * 3
+    # INTERNAL where the connection ends while grpcio is writing: it comes again all the same
+    assert len(codes) == 3
+    assert set(codes) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL}
     assert answers > 30
