@@ -332,7 +332,7 @@ def _happen(store: Store, chance: random.Random, names: list[str]) -> None:
         staged.set_source(f"{name}-1", owner, pods)
 
 
-def test_the_ports_of_a_delta_are_the_models() -> None:
+def test_a_delta_is_spelled_as_the_proto_says() -> None:
     """What the .proto says of the contents: the model's fields by their names, defaults left out."""
     endpoint = Endpoint(addresses=IPSet(("10.1.0.1",)), ports=(EndpointPort("http", 80),), local=True)
     encoded = msgspec.msgpack.encode(ServiceDelta("demo", "web", None, False, {"a": endpoint, "b": None}))

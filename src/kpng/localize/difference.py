@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from msgspec import Struct
@@ -34,6 +34,10 @@ def changes_between(old: Place, new: Place) -> Iterator[Change | None]:
         keys = new.snapshot.changed_services(old.snapshot)
     else:
         keys = sorted({*old.snapshot.services, *new.snapshot.services})
+    return _compared(keys, old, new)
+
+
+def _compared(keys: Iterable[ServiceKey], old: Place, new: Place) -> Iterator[Change | None]:
     for key in keys:
         change = ServiceChange(old.answer(key), new.answer(key))
         yield (key, change) if change.differs else None
@@ -65,10 +69,7 @@ class Difference:
 
     def changes(self, view: tuple[str, str]) -> Iterator[Change | None]:
         """As `changes_between`, for one view."""
-        old, new = Place(self._old, *view), Place(self._new, *view)
-        for key in self.keys:
-            change = ServiceChange(old.answer(key), new.answer(key))
-            yield (key, change) if change.differs else None
+        return _compared(self.keys, Place(self._old, *view), Place(self._new, *view))
 
 
 class _RecordDifference:

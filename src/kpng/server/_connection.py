@@ -64,12 +64,15 @@ class ServerConnection(Http2Protocol):
         self.core.close(reason=self._farewell)
         self.flush()
         if self._calls:
-            self._aging = self._loop.call_later(self._limits.max_connection_age_grace_seconds, self._cut)
+            self._aging = self._loop.call_later(self._limits.max_connection_age_grace_seconds, self._cancel_calls)
         else:
-            self.close()
+            self._linger()
 
-    def _cut(self) -> None:
-        self._cancel_calls()
+    def _linger(self) -> None:
+        """Close soon. What the client still sends until then would turn a close into a reset (RFC 1122, 4.2.2.13),
+        and it would not get to read how its calls ended."""
+        if self._aging is not None:
+            self._aging.cancel()
         self._aging = self._loop.call_later(LINGER_SECONDS, self.close)
 
     def shut_down(self) -> list[asyncio.Task[None]]:
@@ -166,7 +169,7 @@ class ServerConnection(Http2Protocol):
             self._calls.pop(call.stream_id, None)
         call.finish(status, message)
         if self.core.closed and not self._calls:
-            self.close()
+            self._linger()
 
 
 async def _within_deadline(call: ServerCall, handler: Handler) -> None:

@@ -11,11 +11,10 @@ from kpng.model import ServiceChange, ServiceKey
 from kpng.store import Bucket, ServiceRecord, Snapshot
 
 from .encodings import Encoding
+from .steps import STEP
 
 T = TypeVar("T")
 
-STEP = 32
-"""Services between two pauses: a few milliseconds' work where nothing has been made yet."""
 _PAUSE_BUCKETS = 64
 _DIFFERENCES = 16
 """How many pairs of snapshots are kept in mind. Most watchers go from one revision to the next together."""
