@@ -118,6 +118,22 @@ async def test_what_the_user_can_mend_is_one_line(words: list[str], complaint: s
     assert "Traceback" not in done.stderr
 
 
+async def test_credentials_that_cannot_be_had_are_one_line(server: ApiServer, tmp_path: Path) -> None:
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "false", "interactiveMode": "Never"}
+    config = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "clusters": [{"name": "here", "cluster": {"server": server.url}}],
+        "users": [{"name": "me", "user": {"exec": plugin}}],
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    done = await load(None, "--kubeconfig", str(tmp_path / "config"), "--services", "1")
+    assert done.returncode == 2, done.stderr
+    assert server.url in done.stderr.splitlines()[-1]
+    assert "false" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 async def test_files_are_what_kpng_reads(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     made = await load(None, "--file", str(folder), "--services", "120", "--rate", "50", "--duration", "0.5")

@@ -13,9 +13,10 @@ from kpng.model import ProblemLog, UserError
 from kpng.store import Store
 
 from .access import AccessOptions
-from .client import HTTPError, KubeClient, connect
+from .client import KubeClient, connect
 from .convert import Converter, Filters
 from .credentials import CredentialsError
+from .http import HTTPError
 from .intake import node_intake, service_cidr_intake, service_intake, slice_intake
 from .lines import LineSplitter, LineTooLongError
 from .reflector import Receiver, Reflector, Request, WatchError

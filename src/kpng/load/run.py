@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from kpng.model import ZONE_LABEL, UserError
 
-from .churn import KINDS, Change, Churn, Write
+from .churn import Change, Churn, Write
 from .objects import INSTANCE, MANAGED_BY, MANAGER, Object, endpoint_slices, namespaces, nodes, services
 from .progress import Tally
 from .shape import Shape, Site
@@ -42,9 +42,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
 
     rate: float = 0.0
     seconds: float | None = None
-    kinds: tuple[str, ...] = KINDS
     workers: int = 16
-    seed: int = 0
 
 
 class Loader:

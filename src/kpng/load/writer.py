@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from typing import Any
-from urllib.parse import urlencode, urlsplit
+from contextlib import AbstractContextManager, nullcontext
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
@@ -15,6 +14,8 @@ from aiohttp.connector import SocketFactoryType
 
 from kpng.kube.access import Access, AccessOptions, load_access
 from kpng.kube.backoff import Backoff
+from kpng.kube.credentials import CredentialsError
+from kpng.kube.http import HTTPError, open_session, requested
 from kpng.model import UserError
 
 from .churn import Write
@@ -51,14 +52,6 @@ class NoAnswerError(Exception):
     """The API server has been away, or unwell, for longer than we wait."""
 
 
-class _Later(Exception):  # noqa: N818 - no error: what was asked for is to be asked again
-    """Not now: the server is overloaded (429), or has trouble of its own (5xx)."""
-
-    def __init__(self, message: str, seconds: float = 0.0) -> None:
-        super().__init__(message)
-        self.seconds = seconds
-
-
 class ApiWriter:
     """A session with one API server. What it does not do for reasons of its own (it is away, or starts, or is
     overloaded: 429 with Retry-After) is tried again for ``patience`` seconds. ``socket_factory``: of connections
@@ -72,10 +65,11 @@ class ApiWriter:
         self._access = access
         self._patience = patience
         self._complained = False
-        local = (urlsplit(access.server).hostname or "").startswith(("localhost", "127.", "::1"))
-        timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=_CONNECT_SECONDS)
-        connector = aiohttp.TCPConnector(limit=0, socket_factory=socket_factory)
-        self._session = aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=not local)
+        self._session = open_session(
+            access.server,
+            aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=_CONNECT_SECONDS),
+            aiohttp.TCPConnector(limit=0, socket_factory=socket_factory),
+        )
 
     async def __aenter__(self) -> ApiWriter:
         return self
@@ -121,8 +115,8 @@ class ApiWriter:
         while True:
             try:
                 answer = await self._send(method, path, data)
-            except (_Later, aiohttp.ClientError, TimeoutError, OSError) as error:
-                wait = backoff.next(error.seconds if isinstance(error, _Later) else 0.0)
+            except (HTTPError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                wait = backoff.next(error.retry_after if isinstance(error, HTTPError) else 0.0)
                 if loop.time() + wait > end:
                     raise NoAnswerError(f"{self.server} does not answer: {_reason(error)}") from error
                 self._complain(error)
@@ -132,34 +126,21 @@ class ApiWriter:
                 return answer
 
     async def _send(self, method: str, path: str, data: bytes | None) -> Object:
-        async with self._requested(method, path, data) as response:
-            body = await response.read()
-        if response.status < 300:
-            answer: Object = msgspec.json.decode(body)
-            return answer
-        message = _message(body) or response.reason or ""
-        if response.status == 429 or response.status >= 500:
-            after = response.headers.get("Retry-After", "")
-            raise _Later(f"HTTP {response.status}: {message}", float(after) if after.isdecimal() else 0.0)
-        if response.status in (401, 403):
-            raise UserError(f"{self.server} refuses {method} {path.partition('?')[0]}: {message}")
-        raise WriteError(response.status, message)
-
-    @asynccontextmanager
-    async def _requested(self, method: str, path: str, data: bytes | None) -> AsyncIterator[aiohttp.ClientResponse]:
-        access = self._access
-        headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "kpng-load"}
-        async with self._session.request(
-            method,
-            access.server + path,
-            data=data,
-            headers=headers | await access.headers(),
-            ssl=await access.tls() or True,
-            proxy=access.proxy,
-            server_hostname=access.server_hostname,
-            allow_redirects=False,
-        ) as response:
-            yield response
+        """Raises `HTTPError` only where it helps to ask again: the server is overloaded, or in trouble itself."""
+        try:
+            request = requested(self._session, self._access, method, path, data=data, user_agent="kpng-load")
+            async with request as response:
+                answer: Object = msgspec.json.decode(await response.read())
+                return answer
+        except CredentialsError as error:
+            raise UserError(f"{self.server}: {error}") from error
+        except HTTPError as error:
+            if error.status in (401, 403):
+                said = f"{self.server} refuses {method} {path.partition('?')[0]}: {error.message}"
+                raise UserError(said) from error
+            if error.status != 429 and error.status < 500:
+                raise WriteError(error.status, error.message) from error
+            raise
 
     def _complain(self, error: Exception) -> None:
         """Once, not for each of the writes that wait."""
@@ -197,11 +178,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         return str(error.os_error)
     return str(error) or type(error).__name__
-
-
-def _message(body: bytes) -> str:
-    try:
-        status: Any = msgspec.json.decode(body)
-        return str(status["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return body[:200].decode(errors="replace").strip()
