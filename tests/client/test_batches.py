@@ -7,18 +7,17 @@ import logging
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.client.brain import a_store, listening, serving, told
 
-from kpng.client import ask_local, link, session, watch_local
+from kpng.client import ask_local, session, watch_local
 from kpng.client.session import Methods
-from kpng.model import ChangeSet, LocalService, Node, ProblemLog, ServiceChange
-from kpng.server import ApiServer
+from kpng.model import LocalService, Node, ProblemLog, ServiceChange
 from kpng.server.grpc import GrpcServer, ServerCall
-from kpng.store import Kind, Store
+from kpng.store import Store
 from kpng.testing import endpoint, endpoint_info, key, local_service, service
 from kpng.wire.batch import (
     LOCAL_WATCH_BATCHES,
@@ -31,23 +30,9 @@ from kpng.wire.grpc import GrpcError, GrpcStatus, frame
 from kpng.wire.ops import LOCAL_WATCH, RESET, SYNC, set_op
 from kpng.wire.proto import localv1_pb2 as localv1
 
-PATIENCE = 5
+pytestmark = pytest.mark.usefixtures("no_long_waits")
+
 WEB, API = key("demo/web"), key("demo/api")
-
-
-@pytest.fixture
-def address(tmp_path: Path) -> str:
-    return f"unix://{tmp_path}/kpng.sock"
-
-
-@pytest.fixture(autouse=True)
-def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(link, "LAST_RETRY_SECONDS", 0.05)
-
-
-async def told(changes: Any) -> ChangeSet:
-    return await asyncio.wait_for(anext(changes), PATIENCE)  # type: ignore[no-any-return]
 
 
 # -- scripted servers: each call is served by the next script, and the last one from then on ----------------
@@ -108,11 +93,8 @@ async def scripted(
     address: str, scripts: Callable[[Scripted], tuple[list[Script] | None, list[Script]]]
 ) -> AsyncIterator[Scripted]:
     server = Scripted(scripts)
-    await server.server.listen(address)
-    try:
+    async with listening(server.server, address):
         yield server
-    finally:
-        await server.server.close()
 
 
 def state(name: str, *pods: int) -> LocalService:
@@ -380,28 +362,11 @@ async def test_more_than_was_asked_for_is_nonsense_in_batches_too(address: str) 
 # -- our own server ------------------------------------------------------------------------------------------
 
 
-def a_store() -> Store:
-    store = Store()
-    with store.transaction() as transaction:
-        transaction.mark_synced(*Kind)
-    return store
-
-
 def put(store: Store, name: str, *pods: int) -> None:
     with store.transaction() as transaction:
         transaction.set_service(service(f"demo/{name}"))
         infos = [endpoint_info(f"10.1.{n // 250}.{n % 250 + 1}", pod_name=f"pod-{n}") for n in pods]
         transaction.set_source(f"{name}-abc", key(f"demo/{name}"), infos)
-
-
-@asynccontextmanager
-async def serving(store: Store, address: str) -> AsyncIterator[ApiServer]:
-    server = ApiServer(store)
-    await server.listen(address)
-    try:
-        yield server
-    finally:
-        await server.close()
 
 
 class Pipe:

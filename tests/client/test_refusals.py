@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
-from pathlib import Path
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
 
 import grpc
 import pytest
+from tests.client.brain import listening
 
 from kpng.client import link, watch_local
 from kpng.server.grpc import GrpcServer, ServerCall
@@ -34,21 +34,6 @@ async def watch_for_a_while(address: str, seconds: float = 0.6) -> None:
         async with asyncio.timeout(seconds), aclosing(watch_local(address, "n1")) as changes:
             async for _ in changes:
                 pass
-
-
-@asynccontextmanager
-async def serving_calls(handler: Callable[[ServerCall], Awaitable[None]], address: str) -> AsyncIterator[None]:
-    server = GrpcServer({LOCAL_WATCH: handler})
-    await server.listen(address)
-    try:
-        yield
-    finally:
-        await server.close()
-
-
-@pytest.fixture
-def address(tmp_path: Path) -> str:
-    return f"unix://{tmp_path}/kpng.sock"
 
 
 async def forbid(_: ServerCall) -> None:
@@ -81,14 +66,14 @@ async def test_a_refusal_is_told_once_in_the_peers_words(
         calls += 1
         await handler(call)
 
-    async with serving_calls(counted, address):
+    async with listening(GrpcServer({LOCAL_WATCH: counted}), address):
         await watch_for_a_while(address)
     assert calls > 1
     assert told() == [line.format(address)]
 
 
 async def test_a_watch_that_worked_is_told_to_have_ended(address: str, told: Told) -> None:
-    async with serving_calls(begin_and_forbid, address):
+    async with listening(GrpcServer({LOCAL_WATCH: begin_and_forbid}), address):
         await watch_for_a_while(address, 0.1)
     assert told()[:2] == [
         f"connected to {address}",
@@ -113,7 +98,7 @@ async def test_each_way_to_fail_is_told_once_until_it_works(address: str, told: 
     async with asyncio.timeout(5):
         while len(told()) < 1:  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(0.01)
-        async with serving_calls(forbid, address):
+        async with listening(GrpcServer({LOCAL_WATCH: forbid}), address):
             while len(told()) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     await asyncio.sleep(0.3)

@@ -5,34 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import replace
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.client.brain import PATIENCE, a_store, listening, serving, told
 
 from kpng.client import ask_local, link, rounds, watch_local
 from kpng.client.servers import Servers
 from kpng.model import ChangeSet, ServiceKey
-from kpng.server import ApiServer
 from kpng.server.grpc import GrpcServer, ServerCall
-from kpng.server.service import LIMITS
 from kpng.store import Kind, Store
 from kpng.testing import key, service
 from kpng.wire.batch import LOCAL_WATCH_BATCHES, RESET_BATCH, sync_batch
 from kpng.wire.grpc import GrpcError, GrpcStatus
 from kpng.wire.ops import LOCAL_WATCH, RESET
 
-PATIENCE = 5
 WEB, API = key("demo/web"), key("demo/api")
 
 
 @pytest.fixture(autouse=True)
-def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(link, "LAST_RETRY_SECONDS", 0.05)
+def _no_long_waits(no_long_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "STEADY_SECONDS", 0.0)
 
 
@@ -41,33 +35,9 @@ def addresses(tmp_path: Path) -> list[str]:
     return [f"unix://{tmp_path}/{name}.sock" for name in "abc"]
 
 
-def a_store(*names: str, complete: bool = True) -> Store:
-    store = Store()
-    with store.transaction() as transaction:
-        if complete:
-            transaction.mark_synced(*Kind)
-        for name in names:
-            transaction.set_service(service(f"demo/{name}"))
-    return store
-
-
 def put(store: Store, name: str) -> None:
     with store.transaction() as transaction:
         transaction.set_service(service(f"demo/{name}"))
-
-
-@asynccontextmanager
-async def serving(store: Store, address: str, **limits: float) -> AsyncIterator[ApiServer]:
-    server = ApiServer(store, limits=replace(LIMITS, **limits))  # type: ignore[arg-type]
-    await server.listen(address)
-    try:
-        yield server
-    finally:
-        await server.close()
-
-
-async def told(changes: Any) -> ChangeSet:
-    return await asyncio.wait_for(anext(changes), PATIENCE)  # type: ignore[no-any-return]
 
 
 async def until(condition: Any) -> None:
@@ -153,9 +123,7 @@ async def test_two_that_fail_after_each_round_are_asked_at_a_pace(
 
     async with AsyncExitStack() as stack:
         for address in addresses[:2]:
-            server = GrpcServer({LOCAL_WATCH_BATCHES: answer_and_fail})
-            stack.push_async_callback(server.close)
-            await server.listen(address)
+            await stack.enter_async_context(listening(GrpcServer({LOCAL_WATCH_BATCHES: answer_and_fail}), address))
         changes = await stack.enter_async_context(aclosing(watch_local(",".join(addresses[:2]), "n1")))
         await told(changes)
         coming = asyncio.ensure_future(told(changes))
@@ -203,8 +171,7 @@ async def test_a_brain_without_a_state_is_left_for_one_that_has_one(
             await stack.enter_async_context(serving(a_store("web", complete=False), addresses[0]))
         else:
             silent = GrpcServer({LOCAL_WATCH: mute, LOCAL_WATCH_BATCHES: mute})
-            await silent.listen(addresses[0])
-            stack.push_async_callback(silent.close)
+            await stack.enter_async_context(listening(silent, addresses[0]))
         await stack.enter_async_context(serving(a_store("api"), addresses[1]))
         for _ in range(8):
             async with aclosing(watch_local(",".join(addresses[:2]), "n1")) as changes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import pytest
+from tests.client.brain import PATIENCE, a_store, listening, serving, told
 
 from kpng.client import link, watch_local
 from kpng.localize import LocalView
@@ -29,14 +29,15 @@ from kpng.model import (
 )
 from kpng.server import ApiServer
 from kpng.server.grpc import GrpcServer, ServerCall
-from kpng.store import Kind, Store
+from kpng.store import Store
 from kpng.wire.grpc import GrpcError, GrpcStatus
 from kpng.wire.ops import LOCAL_WATCH, RESET, SYNC, delete_op, set_op
 from kpng.wire.proto import localv1_pb2 as localv1
 
+pytestmark = pytest.mark.usefixtures("no_long_waits")
+
 WEB = ServiceKey("demo", "web")
 HTTP = (PortMapping(port=80, name="http", target_port=8080),)
-PATIENCE = 5
 QUIET = 0.15
 State = dict[ServiceKey, tuple[Service, dict[str, Endpoint]]]
 
@@ -56,13 +57,6 @@ def remove(store: Store, name: str) -> None:
     with store.transaction() as transaction:
         transaction.delete_service(ServiceKey("demo", name))
         transaction.delete_source("demo", f"{name}-abc")
-
-
-def a_store() -> Store:
-    store = Store()
-    with store.transaction() as transaction:
-        transaction.mark_synced(*Kind)
-    return store
 
 
 def after(state: State, changes: ChangeSet) -> State:
@@ -85,10 +79,6 @@ def wanted(store: Store, node: str) -> State:
     return after({}, changes)
 
 
-async def next_of(changes: AsyncGenerator[ChangeSet, None]) -> ChangeSet:
-    return await asyncio.wait_for(anext(changes), PATIENCE)
-
-
 async def is_silent(changes: AsyncGenerator[ChangeSet, None]) -> asyncio.Future[ChangeSet]:
     """Nothing comes for now; the result is what comes next."""
     coming: asyncio.Future[ChangeSet] = asyncio.ensure_future(anext(changes))  # type: ignore[arg-type]
@@ -97,33 +87,12 @@ async def is_silent(changes: AsyncGenerator[ChangeSet, None]) -> asyncio.Future[
     return coming
 
 
-@asynccontextmanager
-async def serving(store: Store, address: str) -> AsyncIterator[ApiServer]:
-    server = ApiServer(store)
-    await server.listen(address)
-    try:
-        yield server
-    finally:
-        await server.close()
-
-
-@pytest.fixture
-def address(tmp_path: Path) -> str:
-    return f"unix://{tmp_path}/kpng.sock"
-
-
-@pytest.fixture(autouse=True)
-def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(link, "LAST_RETRY_SECONDS", 0.05)
-
-
 async def test_the_first_change_set_is_the_whole_state(address: str) -> None:
     store = a_store()
     put(store, "web", pod(1, node="n1"), pod(2), external_traffic_local=True)
     put(store, "api")
     async with serving(store, address), aclosing(watch_local(address, "n1")) as changes:
-        first = await next_of(changes)
+        first = await told(changes)
         assert first.full
         assert after({}, first) == wanted(store, "n1")
         assert first.changes[WEB].new is not None
@@ -132,7 +101,7 @@ async def test_the_first_change_set_is_the_whole_state(address: str) -> None:
 
 async def test_an_empty_cluster_is_a_state_too(address: str) -> None:
     async with serving(a_store(), address), aclosing(watch_local(address, "n1")) as changes:
-        assert await next_of(changes) == ChangeSet({}, full=True, node=LocalNode(name="n1"))
+        assert await told(changes) == ChangeSet({}, full=True, node=LocalNode(name="n1"))
 
 
 async def test_changes_follow(address: str) -> None:
@@ -140,7 +109,7 @@ async def test_changes_follow(address: str) -> None:
     put(store, "web", pod(1))
     put(store, "api", pod(9))
     async with serving(store, address), aclosing(watch_local(address, "n1")) as changes:
-        state = after({}, await next_of(changes))
+        state = after({}, await told(changes))
         steps: list[Callable[[], None]] = [
             lambda: put(store, "web", pod(1), pod(2)),
             lambda: put(store, "web", pod(2), external_traffic_local=True),
@@ -149,7 +118,7 @@ async def test_changes_follow(address: str) -> None:
         ]
         for step in steps:
             step()
-            change = await next_of(changes)
+            change = await told(changes)
             assert not change.full
             assert len(change.changes) == 1
             state = after(state, change)
@@ -159,11 +128,11 @@ async def test_changes_follow(address: str) -> None:
 async def test_changes_collapse_while_the_consumer_is_busy(address: str) -> None:
     store = a_store()
     async with serving(store, address), aclosing(watch_local(address, "n1")) as changes:
-        await next_of(changes)
+        await told(changes)
         for number in range(1, 6):
             put(store, "web", pod(number))
             await asyncio.sleep(0.01)
-        change = await next_of(changes)
+        change = await told(changes)
         assert list(change.changes[WEB].new.endpoints) == ["pod-5"]  # type: ignore[union-attr]
 
 
@@ -174,7 +143,7 @@ async def test_after_a_restart_only_what_differs_is_told(address: str, caplog: p
     put(store, "api", pod(9))
     async with aclosing(watch_local(address, "n1")) as changes:
         async with serving(store, address):
-            state = after({}, await next_of(changes))
+            state = after({}, await told(changes))
             coming = await is_silent(changes)
         async with serving(store, address) as server:
             await _connected(server)
@@ -215,7 +184,7 @@ async def test_a_server_that_is_not_there_yet_is_waited_for(address: str, caplog
 async def test_an_address_that_is_none_is_the_users_mistake() -> None:
     async with aclosing(watch_local("http://brain", "n1")) as changes:
         with pytest.raises(UserError, match="http://brain"):
-            await next_of(changes)
+            await told(changes)
 
 
 @pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"\x00" * 100])
@@ -236,7 +205,7 @@ async def test_something_else_at_the_address_is_asked_again(address: str, greeti
 async def test_a_consumer_that_stops_leaves_no_watcher(address: str) -> None:
     async with serving(a_store(), address) as server:
         async with aclosing(watch_local(address, "n1")) as changes:
-            await next_of(changes)
+            await told(changes)
             assert server.local_sets.watchers == 1
         async with asyncio.timeout(PATIENCE):
             while server.local_sets.watchers:  # noqa: ASYNC110 -- what is waited for has no event
@@ -248,27 +217,21 @@ async def test_a_consumer_that_stops_leaves_no_watcher(address: str) -> None:
 Script = Callable[[ServerCall], Coroutine[Any, Any, None]]
 
 
-@asynccontextmanager
-async def scripted(address: str, *scripts: Script) -> AsyncIterator[None]:
+def scripted(address: str, *scripts: Script) -> AbstractAsyncContextManager[GrpcServer]:
     """A server that serves each call by the next script, and the last one from then on."""
     remaining = list(scripts)
 
     async def handler(call: ServerCall) -> None:
         await (remaining.pop(0) if len(remaining) > 1 else remaining[0])(call)
 
-    server = GrpcServer({LOCAL_WATCH: handler})
-    await server.listen(address)
-    try:
-        yield
-    finally:
-        await server.close()
+    return listening(GrpcServer({LOCAL_WATCH: handler}), address)
 
 
-def telling(*told: list[bytes]) -> Script:
+def telling(*rounds: list[bytes]) -> Script:
     """Answers each request with the next round; none left: stays silent."""
 
     async def script(call: ServerCall) -> None:
-        for ops in told:
+        for ops in rounds:
             assert await call.receive() is not None
             await call.send(ops)
         await call.receive()
@@ -305,8 +268,8 @@ async def test_half_a_round_is_never_applied(address: str) -> None:
         scripted(address, breaks_off, breaks_off_later, whole),
         aclosing(watch_local(address, "n1")) as changes,
     ):
-        assert set((await next_of(changes)).changes) == {WEB}
-        second = await next_of(changes)
+        assert set((await told(changes)).changes) == {WEB}
+        second = await told(changes)
         assert not second.full
         assert set(second.changes) == {ServiceKey("demo", "api")}
 
@@ -321,7 +284,7 @@ async def test_a_round_in_pieces_is_one(address: str) -> None:
         await asyncio.Event().wait()
 
     async with scripted(address, dribbles), aclosing(watch_local(address, "n1")) as changes:
-        assert list((await next_of(changes)).changes[WEB].new.endpoints) == ["pod-1"]  # type: ignore[union-attr]
+        assert list((await told(changes)).changes[WEB].new.endpoints) == ["pod-1"]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +297,7 @@ async def test_a_round_in_pieces_is_one(address: str) -> None:
 async def test_a_server_that_talks_nonsense_is_left_and_asked_again(address: str, ops: list[bytes]) -> None:
     good = telling([RESET, service_op("good"), SYNC])
     async with scripted(address, telling(ops), good), aclosing(watch_local(address, "n1")) as changes:
-        assert set((await next_of(changes)).changes) == {ServiceKey("demo", "good")}
+        assert set((await told(changes)).changes) == {ServiceKey("demo", "good")}
 
 
 async def test_ops_and_sets_yet_to_be_invented_are_passed_over(address: str) -> None:
@@ -342,7 +305,7 @@ async def test_ops_and_sets_yet_to_be_invented_are_passed_over(address: str) -> 
     unknown_set = set_op(99, "what/ever", b"?")  # type: ignore[arg-type]
     script = telling([RESET, unknown_op, unknown_set, service_op(), SYNC])
     async with scripted(address, script), aclosing(watch_local(address, "n1")) as changes:
-        assert set((await next_of(changes)).changes) == {WEB}
+        assert set((await told(changes)).changes) == {WEB}
 
 
 async def test_a_go_brain_is_understood(address: str) -> None:
@@ -356,7 +319,7 @@ async def test_a_go_brain_is_understood(address: str) -> None:
         [RESET, service_op(Ports=ports), endpoint_op("93c4cb21257f17bf", "10.1.0.1", PortOverrides=overrides), SYNC]
     )
     async with scripted(address, script), aclosing(watch_local(address, "n1")) as changes:
-        new = (await next_of(changes)).changes[WEB].new
+        new = (await told(changes)).changes[WEB].new
         assert new is not None
         (endpoint,) = new.endpoints.values()
         assert [(port.protocol, endpoint.port_for(port)) for port in new.service.ports] == [
@@ -391,7 +354,7 @@ async def test_bad_objects_are_named_and_left_out_and_forgotten_when_mended(addr
         ],
     )
     async with scripted(address, script), aclosing(watch_local(address, "n1", problems=problems)) as changes:
-        first = await next_of(changes)
+        first = await told(changes)
         assert set(first.changes) == {WEB}
         assert list(first.changes[WEB].new.endpoints) == ["good"]  # type: ignore[union-attr]
         assert [(problem.subject, problem.field) for problem in problems.current] == [
@@ -404,7 +367,7 @@ async def test_bad_objects_are_named_and_left_out_and_forgotten_when_mended(addr
             ("Service nonsense", ""),
         ]
         assert all(problem.origin == address for problem in problems.current)
-        second = await next_of(changes)
+        second = await told(changes)
         assert list(second.changes[WEB].new.endpoints) == ["good", "evil"]  # type: ignore[union-attr]
         assert {problem.subject for problem in problems.current} == {
             "Endpoint demo/web",
@@ -426,9 +389,9 @@ async def test_problems_of_a_server_end_with_its_next_whole_state(address: str) 
         scripted(address, bad_then_gone, good),
         aclosing(watch_local(address, "n1", problems=problems)) as changes,
     ):
-        await next_of(changes)
+        await told(changes)
         assert len(problems) == 2
-        await next_of(changes)
+        await told(changes)
         assert len(problems) == 0
 
 
@@ -436,7 +399,7 @@ async def test_endpoints_of_a_bad_service_are_there_when_it_is_mended(address: s
     broken = set_op(localv1.ServicesSet, "demo/web", b"\xff")
     script = telling([RESET, broken, endpoint_op("pod-1", "10.1.0.1"), SYNC], [service_op(), SYNC])
     async with scripted(address, script), aclosing(watch_local(address, "n1")) as changes:
-        assert await next_of(changes) == ChangeSet({}, full=True)
-        change = (await next_of(changes)).changes[WEB]
+        assert await told(changes) == ChangeSet({}, full=True)
+        change = (await told(changes)).changes[WEB]
         assert change.old is None
         assert list(change.new.endpoints) == ["pod-1"]  # type: ignore[union-attr]

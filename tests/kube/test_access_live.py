@@ -8,23 +8,20 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.kube.small_cluster import NAME, add, following, resolving, seen, serving
 
 from kpng.kube import AccessOptions, KubeOptions, KubeSource
 from kpng.lab.apiserver import ApiServer
 from kpng.lab.certificates import CertificateAuthority, KeyPair
 from kpng.model import ProblemLog
 from kpng.store import Store
-
-NAME = "api.example"
-"""What no resolver knows but those of these tests."""
 
 
 @pytest.fixture(autouse=True)
@@ -73,40 +70,6 @@ def trusting(authority: CertificateAuthority) -> dict[str, str]:
     return {"certificate-authority": authority.certificate}
 
 
-def add(server: ApiServer, node: str) -> None:
-    server.load([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}])
-
-
-@contextlib.asynccontextmanager
-async def serving(node: str, host: str = "127.0.0.1", port: int = 0, **options: Any) -> AsyncIterator[ApiServer]:
-    """An API server with one Node."""
-    server = ApiServer(**options)
-    add(server, node)
-    await server.start(host, port)
-    try:
-        yield server
-    finally:
-        await server.stop()
-
-
-@contextlib.asynccontextmanager
-async def following(options: AccessOptions) -> AsyncIterator[Store]:
-    store = Store()
-    task = asyncio.create_task(KubeSource(KubeOptions(options), ProblemLog()).run(store))
-    try:
-        yield store
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def seen(store: Store, node: str, seconds: float = 10.0) -> None:
-    async with asyncio.timeout(seconds):
-        while node not in store.snapshot.nodes:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 def port_of(server: ApiServer) -> int:
     return int(server.url.rpartition(":")[2])
 
@@ -138,6 +101,7 @@ async def test_a_client_certificate(how: str, authority: CertificateAuthority, t
             if how == "none":
                 with pytest.raises(TimeoutError):
                     await seen(store, "n1", 1.0)
+                assert "n1" not in store.snapshot.nodes
             else:
                 await seen(store, "n1")
 
@@ -342,20 +306,6 @@ async def test_a_proxy_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 
 # -- several servers behind one name -----------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def resolving(names: dict[str, list[str]]) -> Iterator[None]:
-    """Names that have other addresses than elsewhere."""
-    real: Callable[..., Any] = socket.getaddrinfo
-
-    def resolve(host: str, port: int, *args: Any, **more: Any) -> Any:
-        found = names.get(host, [host])
-        return [answer for address in found for answer in real(address, port, *args, **more)]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(socket, "getaddrinfo", resolve)
-        yield
 
 
 async def test_the_first_of_two_servers_is_dead() -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.kube import small_cluster
 
-from kpng.kube import AccessOptions, Filters, KubeOptions, KubeSource
-from kpng.model import ProblemLog, ServiceKey
+from kpng.kube import AccessOptions
+from kpng.model import ServiceKey
 from kpng.store import Store
 
 END = {"k8s.io/initial-events-end": "true"}
@@ -136,17 +137,8 @@ def gone_event() -> bytes:
     )
 
 
-@contextlib.asynccontextmanager
-async def following(server: ScriptedServer, **filters: Any) -> AsyncIterator[Store]:
-    store = Store()
-    options = KubeOptions(AccessOptions(server=server.url), Filters(**filters))
-    task = asyncio.create_task(KubeSource(options, ProblemLog()).run(store))
-    try:
-        yield store
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+def following(server: ScriptedServer, **filters: Any) -> contextlib.AbstractAsyncContextManager[Store]:
+    return small_cluster.following(AccessOptions(server=server.url), **filters)
 
 
 def names(store: Store) -> set[str]:

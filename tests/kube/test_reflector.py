@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from tests.kube.receiver import RecordingReceiver
 
 from kpng.kube.convert import Filters
 from kpng.kube.reflector import Phase, Reflector, WatchError
@@ -15,37 +16,6 @@ from kpng.kube.resource import Resource, resources
 
 RESOURCE = Resource("things", "/api/v1/things", "!hidden")
 END = {"k8s.io/initial-events-end": "true"}
-
-
-class RecordingReceiver:
-    """Holds what a store would hold: ``state`` after each commit, ``log`` of the commits."""
-
-    def __init__(self) -> None:
-        self.state: set[str] = set()
-        self.log: list[tuple[str, bool]] = []
-        self._staged: dict[str, bool] = {}
-
-    def set(self, raw: Raw) -> str:
-        return self._stage(raw, True)
-
-    def delete(self, raw: Raw) -> str:
-        return self._stage(raw, False)
-
-    def _stage(self, raw: Raw, there: bool) -> str:
-        metadata = json.loads(bytes(raw))["metadata"]
-        self._staged[metadata["name"]] = there
-        return str(metadata["resourceVersion"])
-
-    def discard(self) -> None:
-        self._staged.clear()
-
-    def commit(self, *, replace: bool) -> None:
-        if replace:
-            self.state = set()
-        for name, present in self._staged.items():
-            (self.state.add if present else self.state.discard)(name)
-        self.log.append((" ".join(self._staged), replace))
-        self._staged.clear()
 
 
 def thing(name: str, version: int) -> dict[str, Any]:

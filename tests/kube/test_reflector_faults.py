@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
+from tests.kube.receiver import RecordingReceiver
 
 from kpng.kube.lines import LineSplitter
 from kpng.kube.reflector import Phase, Reflector, Request, WatchError
@@ -123,37 +123,16 @@ def _event(what: str, name: str, version: int, **metadata: Any) -> bytes:
     return json.dumps({"type": what, "object": thing}).encode() + b"\n"
 
 
-class Cluster:
-    """What a store would hold, checked at each commit."""
-
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-        self.commits = self.lists = 0
-        self._staged: dict[str, bool] = {}
-
-    def set(self, raw: Raw) -> str:
-        return self._stage(raw, True)
-
-    def delete(self, raw: Raw) -> str:
-        return self._stage(raw, False)
-
-    def _stage(self, raw: Raw, there: bool) -> str:
-        metadata = json.loads(bytes(raw))["metadata"]
-        self._staged[metadata["name"]] = there
-        return str(metadata["resourceVersion"])
-
-    def discard(self) -> None:
-        self._staged.clear()
+class Cluster(RecordingReceiver):
+    """At each commit, all that the server has kept is there."""
 
     def commit(self, *, replace: bool) -> None:
-        self.commits += 1
-        self.lists += replace
-        if replace:
-            self.names = set()
-        for name, there in self._staged.items():
-            (self.names.add if there else self.names.discard)(name)
-        self._staged.clear()
-        assert self.names.issuperset(KEPT)
+        super().commit(replace=replace)
+        assert self.state.issuperset(KEPT)
+
+    @property
+    def lists(self) -> int:
+        return sum(replace for _, replace in self.log)
 
 
 class Run:
@@ -228,7 +207,7 @@ def test_any_sequence_of_changes_and_faults(watch_list: bool, steps: list[tuple[
             run.ask(refusal=0)  # a server that is replaced drops its connections
         perform(run, step)
     run.settle()
-    assert run.cluster.names == set(run.server.objects)
+    assert run.cluster.state == set(run.server.objects)
     assert all(wait >= 0 for wait in run.waits)
 
 
@@ -241,7 +220,7 @@ def filled(run: Run, *names: str) -> Run:
     for name in names:
         run.server.put(name)
     run.settle()
-    assert run.cluster.names == {*KEPT, *names}
+    assert run.cluster.state == {*KEPT, *names}
     return run
 
 
@@ -255,11 +234,11 @@ def test_a_continue_token_that_expires_in_the_middle_of_a_list() -> None:
     run.server.delete("a")
     run.server.compact()
     run.ask()
-    assert run.cluster.commits == 0
+    assert run.cluster.log == []
     run.ask()
     assert run.reflector.request().stream
-    assert run.cluster.names == {*KEPT, "b", "m", "y", "z"}
-    assert run.cluster.commits == 1
+    assert run.cluster.state == {*KEPT, "b", "m", "y", "z"}
+    assert len(run.cluster.log) == 1
 
 
 def test_a_list_taken_over_several_pages_is_that_of_its_first(run: Run) -> None:
@@ -272,7 +251,7 @@ def test_a_list_taken_over_several_pages_is_that_of_its_first(run: Run) -> None:
         run.server.put(f"later{number}")
         run.ask()
     run.settle()
-    assert run.cluster.names == set(run.server.objects)
+    assert run.cluster.state == set(run.server.objects)
 
 
 @pytest.mark.parametrize("cut", range(0, 330, 11))
@@ -282,7 +261,7 @@ def test_a_watch_cut_at_any_byte(run: Run, cut: int) -> None:
     run.server.delete("a")
     run.ask(cut=cut)
     run.settle()
-    assert run.cluster.names == {*KEPT, "b"}
+    assert run.cluster.state == {*KEPT, "b"}
 
 
 def test_a_watch_of_bookmarks_only_moves_on(run: Run) -> None:
@@ -297,7 +276,7 @@ def test_a_watch_of_bookmarks_only_moves_on(run: Run) -> None:
     run.ask(cut=0)
     run.ask()
     run.ask()
-    assert run.cluster.names == {*KEPT, "a", "b"}
+    assert run.cluster.state == {*KEPT, "a", "b"}
     assert run.reflector.request().params["resourceVersion"] == str(run.server.version)
     assert run.cluster.lists == lists
 
@@ -307,18 +286,18 @@ def test_a_storm_of_500_changes_nothing_and_calms_down(run: Run) -> None:
     run.waits.clear()
     for _ in range(30):
         run.ask(refusal=500)
-    assert run.cluster.names == {*KEPT, "a"}
+    assert run.cluster.state == {*KEPT, "a"}
     assert sum(run.waits) > 300
     run.server.put("b")
     run.settle()
-    assert run.cluster.names == {*KEPT, "a", "b"}
+    assert run.cluster.state == {*KEPT, "a", "b"}
 
 
 def test_a_restored_backup_is_noticed_when_the_watch_breaks_off(run: Run) -> None:
     filled(run, "a", "b")
     run.server.restore()
     run.ask()  # in silence
-    assert run.cluster.names == {*KEPT, "a", "b"}
+    assert run.cluster.state == {*KEPT, "a", "b"}
     run.ask(refusal=0)
     run.settle()
-    assert run.cluster.names == set(KEPT)
+    assert run.cluster.state == set(KEPT)

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import aiohttp
 import pytest
+from tests.kube.small_cluster import NAME, add, following, resolving, seen, serving
 
-from kpng.kube import AccessOptions, KubeOptions, KubeSource
+from kpng.kube import AccessOptions
 from kpng.kube.client import connect
 from kpng.kube.reflector import Request
-from kpng.lab.apiserver import ApiServer
 from kpng.lab.netns import Namespace
-from kpng.model import ProblemLog
-from kpng.store import Store
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]
 
 FIRST, SECOND, PORT = "10.9.0.1", "10.9.0.2", 8001
-NAME = "api.example"
+BY_NAME = AccessOptions(server=f"http://{NAME}:{PORT}")
 
 
 @pytest.fixture
@@ -50,17 +47,11 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def addresses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def addresses() -> Iterator[list[str]]:
     """Those of NAME; change them as you like."""
     known: list[str] = []
-    real: Any = socket.getaddrinfo
-
-    def resolve(host: str, port: int, *args: Any, **more: Any) -> Any:
-        found = known if host == NAME else [host]
-        return [answer for address in found for answer in real(address, port, *args, **more)]
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    return known
+    with resolving({NAME: known}):
+        yield known
 
 
 def vanish(namespace: Namespace, address: str) -> None:
@@ -79,49 +70,15 @@ def play(namespace: Namespace, scenario: Coroutine[Any, Any, None]) -> None:
     namespace.call(lambda: asyncio.run(scenario))
 
 
-@contextlib.asynccontextmanager
-async def serving(host: str) -> AsyncIterator[ApiServer]:
-    server = ApiServer()
-    add(server, "n1")
-    await server.start(host, PORT)
-    try:
-        yield server
-    finally:
-        await server.stop()
-
-
-def add(server: ApiServer, node: str) -> None:
-    server.load([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}])
-
-
-@contextlib.asynccontextmanager
-async def following() -> AsyncIterator[Store]:
-    store = Store()
-    options = KubeOptions(AccessOptions(server=f"http://{NAME}:{PORT}"))
-    task = asyncio.create_task(KubeSource(options, ProblemLog()).run(store))
-    try:
-        yield store
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def seen(store: Store, node: str, seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not (store.snapshot.complete and node in store.snapshot.nodes):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 def test_a_watch_on_a_machine_that_lost_its_power_goes_on_elsewhere(
     namespace: Namespace, addresses: list[str]
 ) -> None:
     """The connection looks alive; only the kernel's probes can tell. Another server behind the name takes over."""
 
     async def scenario() -> None:
-        async with serving(FIRST), serving(SECOND) as second:
+        async with serving("n1", FIRST, PORT), serving("n1", SECOND, PORT) as second:
             addresses[:] = [FIRST]
-            async with following() as store:
+            async with following(BY_NAME) as store:
                 await seen(store, "n1")
                 addresses[:] = [FIRST, SECOND]
                 vanish(namespace, FIRST)
@@ -135,7 +92,7 @@ def test_a_watch_on_a_machine_that_lost_its_power_goes_on_elsewhere(
 def test_a_watch_that_is_cut_off_for_a_while_misses_nothing(namespace: Namespace, addresses: list[str]) -> None:
     async def scenario() -> None:
         addresses[:] = [FIRST]
-        async with serving(FIRST) as server, following() as store:
+        async with serving("n1", FIRST, PORT) as server, following(BY_NAME) as store:
             await seen(store, "n1")
             vanish(namespace, FIRST)
             add(server, "n2")
@@ -153,7 +110,7 @@ def test_the_first_of_two_addresses_never_answers(namespace: Namespace, addresse
     async def scenario() -> None:
         addresses[:] = [FIRST, SECOND]
         vanish(namespace, FIRST)
-        async with serving(SECOND), following() as store:
+        async with serving("n1", SECOND, PORT), following(BY_NAME) as store:
             await seen(store, "n1", 1.5)
 
     play(namespace, scenario())
@@ -165,7 +122,8 @@ def test_a_request_on_a_connection_that_has_died_since_is_given_up(namespace: Na
 
     async def scenario() -> None:
         request = Request("/api/v1/nodes", {}, stream=False)
-        async with serving(FIRST), await connect(AccessOptions(server=f"http://{FIRST}:{PORT}")) as client:
+        direct = AccessOptions(server=f"http://{FIRST}:{PORT}")
+        async with serving("n1", FIRST, PORT), await connect(direct) as client:
             assert b"n1" in await client.read(request)
             vanish(namespace, FIRST)
             started = time.monotonic()
