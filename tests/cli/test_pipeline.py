@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from kpng.cli.pipeline import pipeline, split_sinks, wanted_by
-from kpng.cli.sinks import Sink
+from kpng.cli.sink import Sink
 from kpng.model import ProblemLog, Service, UserError
 from kpng.store import Kind, Store
 

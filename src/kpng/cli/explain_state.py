@@ -18,7 +18,7 @@ from kpng.store import EMPTY, Snapshot, Store
 from kpng.wire.grpc import GrpcError
 
 from .pipeline import pipeline
-from .sinks import Sink
+from .sink import Sink
 
 log = logging.getLogger(__name__)
 

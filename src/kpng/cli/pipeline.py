@@ -14,8 +14,9 @@ from kpng.model import ProblemLog
 from kpng.sources import Source
 from kpng.store import Store
 
+from .lazy import LazyGroup
 from .running import run_to_end
-from .sinks import SINKS, Sink
+from .sink import SINKS, Sink
 
 SEPARATOR = "+"
 _MORE_SINKS = "kpng.more_sinks"
@@ -38,14 +39,11 @@ def use_source(make: SourceMaker) -> None:
     click.get_current_context().meta[_SOURCE] = make
 
 
-class PipelineGroup(click.Group):
+class PipelineGroup(LazyGroup):
     """A source's command: its subcommands are the sinks, separated by ``+``. Its callback calls `use_source`,
     and finds a `ProblemLog` in ``ctx.obj``."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        for sink in SINKS:
-            self.add_command(sink)
+    lazy = SINKS
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         segments = list(split_sinks(args))

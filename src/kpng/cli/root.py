@@ -6,7 +6,6 @@ import asyncio
 import os
 import platform
 import sys
-from importlib import import_module
 
 import click
 from click.shell_completion import get_completion_class
@@ -16,26 +15,18 @@ from kpng.backends import backend_names, load_backend
 from kpng.model import UserError
 from kpng.ops import FORMATS, LEVELS, configure_logging
 
+from .lazy import LazyGroup
 from .output import OutputClosedError, guard_standard_output
 from .running import EXIT_DONE, UserMistake
 
 COMMANDS = ("kube", "file", "api", "local", "proxy", "lab", "conformance", "explain", "load")
-"""Each is the click command of that name in the module of that name."""
-
 SHELLS = ("bash", "zsh", "fish")
 
 
-class RootGroup(click.Group):
-    """Imports a command's module only when the command is asked for: a node agent needs few of them."""
+class RootGroup(LazyGroup):
+    """The commands that have a module of their own, and the small ones that follow here."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *super().list_commands(ctx)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(import_module(f"{__package__}.{cmd_name}"), cmd_name)
-        return command
+    lazy = COMMANDS
 
 
 @click.group(cls=RootGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -8,7 +8,7 @@ which hosts an endpoint is made of it when asked for: there are as many of those
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
 
@@ -31,7 +31,7 @@ from kpng.model import (
 )
 from kpng.store import ServiceRecord
 
-from .choice import choose
+from .choice import choose, is_usable
 from .keys import endpoint_keys
 
 _DERIVED = "answers"
@@ -153,15 +153,23 @@ class Answers:
         self, candidates: Iterable[tuple[str, EndpointInfo]], node: str, zone: str
     ) -> Mapping[str, Endpoint]:
         """Choose per port and family, then put together again what each of the candidates may be used for."""
-        uses: _UsesByEndpoint = {family: {} for family in FAMILIES}
+        v4: dict[int, _Uses] = {}
+        v6: dict[int, _Uses] = {}
         for pool in self._pools:
-            self._choose(pool, node, zone, uses[pool.family])
-        v4, v6 = uses.values()
+            self._choose(pool, node, zone, v4 if pool.family is Family.IPV4 else v6)
         local: dict[str, Endpoint] = {}
         for key, info in candidates:
-            is_local = bool(node) and info.node == node
-            for addresses, used in _by_addresses(info.addresses, v4.pop(id(info), None), v6.pop(id(info), None)):
-                _add(local, key, info, addresses, used, is_local)
+            uses = v4.pop(id(info), None), v6.pop(id(info), None)
+            for addresses, used in _by_addresses(info.addresses, *uses):
+                for scopes, ports in _by_scopes(used, info):
+                    local[_free(key, local) if key in local else key] = Endpoint(
+                        addresses=addresses,
+                        ports=ports,
+                        scopes=scopes,
+                        local=bool(node) and info.node == node,
+                        terminating=not info.ready,
+                        hostname=info.hostname,
+                    )
         return local or _NO_ENDPOINTS
 
     def _choose(self, pool: _Pool, node: str, zone: str, uses: dict[int, _Uses]) -> None:
@@ -176,16 +184,19 @@ class Answers:
             scopes = _SCOPES[identity in inside, identity in outside, identity in short]
             if scopes is None and _finishes_flows(info, port):
                 scopes = _NO_SCOPE
-            if scopes is not None:
-                uses.setdefault(identity, []).append((port, scopes))
+            if scopes is None:
+                continue
+            if identity in uses:
+                uses[identity].append((port, scopes))
+            else:
+                uses[identity] = [(port, scopes)]
 
 
 def _pools(infos: list[EndpointInfo], mapping: PortMapping) -> list[_Pool]:
     """One pool for each family that any endpoint carries the port in."""
     carrying = [(info, port) for info in infos if (port := match_port(info.ports, mapping))]
-    v4 = any(info.addresses.v4 for info, _ in carrying)
-    v6 = any(info.addresses.v6 for info, _ in carrying)
-    return [_pool(carrying, family) for family, there in zip(FAMILIES, (v4, v6), strict=True) if there]
+    pools = (_pool(carrying, family) for family in FAMILIES)
+    return [pool for pool in pools if pool.endpoints]
 
 
 def _pool(carrying: list[tuple[EndpointInfo, EndpointPort]], family: Family) -> _Pool:
@@ -216,50 +227,41 @@ def _has_external_reach(service: Service) -> bool:
 
 
 def _available(pools: list[_Pool]) -> int:
-    return sum(pool.family.bit for pool in pools if choose(pool.endpoints, "", "").anywhere)
+    return sum(pool.family.bit for pool in pools if any(map(is_usable, pool.endpoints)))
 
 
-def _by_addresses(addresses: IPSet, v4: _Uses | None, v6: _Uses | None) -> Iterator[tuple[IPSet, _Uses]]:
+def _by_addresses(addresses: IPSet, v4: _Uses | None, v6: _Uses | None) -> Sequence[tuple[IPSet, _Uses]]:
     """An endpoint that has both families is one only if both may be used alike."""
     if v4 and v4 == v6:
-        yield addresses, v4
-        return
+        return ((addresses, v4),)
+    parts = []
     if v4:
-        yield (IPSet(v4=addresses.v4) if addresses.v6 else addresses), v4
+        parts.append((IPSet(v4=addresses.v4) if addresses.v6 else addresses, v4))
     if v6:
-        yield (IPSet(v6=addresses.v6) if addresses.v4 else addresses), v6
+        parts.append((IPSet(v6=addresses.v6) if addresses.v4 else addresses, v6))
+    return parts
 
 
 def _numbered(key: str, names: Mapping[str, Endpoint]) -> list[str]:
-    """The names that `_add` has given to the parts of one endpoint."""
-    parts = chain((key,), (f"{key}::{number}" for number in itertools.count(2)))
-    return list(itertools.takewhile(names.__contains__, parts))
+    """The names that the parts of one endpoint have got."""
+    return list(itertools.takewhile(names.__contains__, _names(key)))
 
 
-def _add(
-    local: dict[str, Endpoint], key: str, info: EndpointInfo, addresses: IPSet, uses: _Uses, is_local: bool
-) -> None:
-    """Add an endpoint; where its families or ports differ in scopes, one entry for each, told apart by number."""
-    for scopes, ports in _by_scopes(uses, info):
-        name, number = key, 1
-        while name in local:
-            number += 1
-            name = f"{key}::{number}"
-        local[name] = Endpoint(
-            addresses=addresses,
-            ports=ports,
-            scopes=scopes,
-            local=is_local,
-            terminating=not info.ready,
-            hostname=info.hostname,
-        )
+def _names(key: str) -> Iterator[str]:
+    return chain((key,), (f"{key}::{number}" for number in itertools.count(2)))
 
 
-def _by_scopes(uses: _Uses, info: EndpointInfo) -> Iterator[tuple[Scopes, tuple[EndpointPort, ...]]]:
+def _free(key: str, names: Mapping[str, Endpoint]) -> str:
+    """Where an endpoint's families or ports differ in scopes there is one entry for each, told apart by number."""
+    return next(name for name in _names(key) if name not in names)
+
+
+def _by_scopes(uses: _Uses, info: EndpointInfo) -> Iterable[tuple[Scopes, tuple[EndpointPort, ...]]]:
     """The ports, together where they may be used alike: then mostly as the endpoint itself has them."""
+    if len(uses) == 1 == len(info.ports):
+        return ((uses[0][1], info.ports),)
     groups: dict[Scopes, list[EndpointPort]] = {}
     for port, scopes in uses:
         groups.setdefault(scopes, []).append(port)
-    for scopes, found in groups.items():
-        ports = tuple(found)
-        yield scopes, info.ports if ports == info.ports else ports
+    parts = [(scopes, tuple(ports)) for scopes, ports in groups.items()]
+    return [(scopes, info.ports if ports == info.ports else ports) for scopes, ports in parts]

@@ -17,25 +17,30 @@ Candidates = Sequence[EndpointInfo]
 
 
 class Choice(Struct, frozen=True):
-    """What a node may use, for each traffic policy.
-
-    ``anywhere`` says whether any endpoint in the cluster is usable: if not, traffic is rejected; if so, and
-    the policy's list is empty, it is dropped.
-    """
+    """What a node may use, for each traffic policy."""
 
     cluster: tuple[EndpointInfo, ...]
     local: tuple[EndpointInfo, ...]
-    anywhere: bool
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether any endpoint in the cluster is usable (hints never leave a node without one): if not, traffic is
+        rejected; if so, and the policy's list is empty, it is dropped."""
+        return bool(self.cluster)
 
 
 def choose(candidates: Candidates, node: str, zone: str) -> Choice:
     """Choose for a node. An unknown node (``""``) hosts nothing; an unknown zone (``""``) uses no zone hints."""
     ready = [e for e in candidates if e.ready]
-    usable = ready or _terminating(candidates)
-    cluster = _prefer_topology(ready, node, zone) if ready else usable
-    here = [e for e in candidates if node and e.node == node]
+    cluster = _prefer_topology(ready, node, zone) if ready else _terminating(candidates)
+    here = [e for e in candidates if e.node == node] if node else []
     local = [e for e in here if e.ready] or _terminating(here)
-    return Choice(tuple(cluster), tuple(local), bool(usable))
+    return Choice(tuple(cluster), tuple(local))
+
+
+def is_usable(endpoint: EndpointInfo) -> bool:
+    """Whether it may get new connections, at least where no other may."""
+    return endpoint.ready or (endpoint.serving and endpoint.terminating)
 
 
 def _terminating(candidates: Candidates) -> list[EndpointInfo]:

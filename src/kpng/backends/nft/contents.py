@@ -8,7 +8,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
-from kpng.model import Family, IPSet, LocalService, PortMapping, Service, of_family
+from kpng.model import EndpointPort, Family, IPSet, LocalService, PortMapping, Service, of_family
 
 from .fields import pack_address
 from .frontends import Frontend, Rank
@@ -131,14 +131,17 @@ def _shared(local: LocalService, family: Family) -> Elements:
 
 def _endpoints(local: LocalService, family: Family, mapping: PortMapping, scope: str) -> list[bytes]:
     """Address and port of each endpoint that may be used, in a fixed order, without duplicates."""
-    return sorted(
-        {
-            pack_address(address) + _PORT.pack(port)
-            for endpoint in local.endpoints.values()
-            if getattr(endpoint.scopes, scope) and (port := endpoint.port_for(mapping))
-            for address in endpoint.addresses.family(family)
-        }
-    )
+    found: set[bytes] = set()
+    ports: tuple[EndpointPort, ...] | None = None
+    number, port = 0, b""
+    for endpoint in local.endpoints.values():
+        if endpoint.ports is not ports:  # those of one EndpointSlice share them
+            ports = endpoint.ports
+            number = endpoint.port_for(mapping)
+            port = _PORT.pack(number)
+        if number and getattr(endpoint.scopes, scope):
+            found.update([pack_address(address) + port for address in endpoint.addresses.family(family)])
+    return sorted(found)
 
 
 def _guard(table: Elements, service: Service, frontend: Frontend, node_addresses: IPSet) -> None:

@@ -27,7 +27,6 @@ from .common import FAMILY_NAMES, Faults, shared_name, shared_zone
 from .filters import SERVICE_NAME_LABEL
 
 _NO_CONDITIONS = EndpointConditions()
-_NO_HINTS = EndpointHints()
 
 
 class NamedSource(Struct, frozen=True, gc=False):
@@ -115,7 +114,7 @@ def _endpoint(
 ) -> EndpointInfo:
     """``null`` means true for ready and serving, and false for terminating (as kube-proxy reads them)."""
     conditions = endpoint.conditions or _NO_CONDITIONS
-    hints = endpoint.hints or _NO_HINTS
+    zone_hints, node_hints = _hints(endpoint.hints, index, faults) if endpoint.hints else ((), ())
     target = endpoint.target_ref
     pod = target.name if target and target.kind == "Pod" else None
     return EndpointInfo(
@@ -128,9 +127,16 @@ def _endpoint(
         ready=conditions.ready is not False,
         serving=conditions.serving is not False,
         terminating=conditions.terminating is True,
-        zone_hints=faults.check(_zones, hints.for_zones or (), "endpoints[{}].hints.forZones", index) or (),
-        node_hints=faults.check(_nodes, hints.for_nodes or (), "endpoints[{}].hints.forNodes", index) or (),
+        zone_hints=zone_hints,
+        node_hints=node_hints,
     )
+
+
+def _hints(hints: EndpointHints, index: int, faults: Faults) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The zones and the nodes that an endpoint is for."""
+    zones = faults.check(_zones, hints.for_zones or (), "endpoints[{}].hints.forZones", index)
+    nodes = faults.check(_nodes, hints.for_nodes or (), "endpoints[{}].hints.forNodes", index)
+    return zones or (), nodes or ()
 
 
 @lru_cache(maxsize=4096)

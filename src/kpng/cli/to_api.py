@@ -1,37 +1,21 @@
-"""Sinks as commands: ``to-api``, ``to-file``, ``to-local``."""
+"""``to-api``: the state, served over gRPC."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import click
 
-from kpng.localize import change_sets
 from kpng.model import UserError
 from kpng.proxyconfig.duration import Duration
 from kpng.proxyconfig.flag_types import DURATION
 from kpng.server import ApiServer
 from kpng.server.service import LIMITS
-from kpng.sinks import write_state_file
 from kpng.store import Store
 from kpng.wire.tls import server_context
 
-from .backends import BackendGroup, BackendRun
-from .options import node_name_option
-
-
-@dataclass(frozen=True)
-class Sink:
-    """What a sink command returns. ``run`` takes the store on until cancelled, or with ``once`` until the first
-    state has been taken. ``node``: the one Node that matters to it; "": all of them may."""
-
-    run: Callable[[Store], Coroutine[Any, Any, None]]
-    once: bool = False
-    node: str = ""
-
+from .sink import Sink
 
 _PATH = click.Path(dir_okay=False)
 
@@ -107,53 +91,3 @@ def to_api(
             await server.close()
 
     return Sink(serve)
-
-
-@click.command("to-file")
-@click.option(
-    "--output",
-    "-o",
-    default="global-state.yaml",
-    show_default=True,
-    type=click.Path(dir_okay=False, allow_dash=True),
-    help="The file to write, each time whole and atomically; '-' for standard output.",
-)
-@click.option("--once", is_flag=True, help="End after the first state has been written.")
-def to_file(output: str, once: bool) -> Sink:
-    """Write the whole global state to a file at every change; `kpng file -i` reads it.
-
-    \b
-    kpng kube to-file -o global-state.yaml
-    kpng api --api brain:12090 to-file -o - --once
-    """
-
-    async def write(store: Store) -> None:
-        await write_state_file(store, output, once=once)
-
-    return Sink(write, once)
-
-
-class LocalSinkGroup(BackendGroup):
-    """``to-local``: turns a backend's command into a sink."""
-
-    def invoke(self, ctx: click.Context) -> Sink:
-        run: BackendRun = super().invoke(ctx)
-
-        async def feed(store: Store) -> None:
-            await run(lambda node: change_sets(store, node))
-
-        return Sink(feed, run.once, run.node)
-
-
-@click.group("to-local", cls=LocalSinkGroup)
-@node_name_option
-def to_local(node_name: str | None) -> None:
-    """Drive a backend in this process, with what this node must do.
-
-    \b
-    kpng kube to-local to-nft
-    kpng file -i state.yaml to-local to-print --output yaml
-    """
-
-
-SINKS: tuple[click.Command, ...] = (to_api, to_file, to_local)
