@@ -7,6 +7,7 @@ The world has the API server, and answers at every pod's address there could be:
 from __future__ import annotations
 
 import asyncio
+import compileall
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from typing import Any
 import uvloop
 from aiohttp.connector import AddrInfoType
 
+import kpng
 from kpng.kube.access import Access
 from kpng.lab.netns import Namespace, connect
 from kpng.load import POD_CIDRS
@@ -122,6 +124,8 @@ class Rig:
         self._nodes = 0
 
     def __enter__(self) -> Rig:
+        # as an installer does; without it a process that cannot write bytecode compiles everything at each start
+        compileall.compile_dir(Path(kpng.__file__).parent, quiet=1)
         with ExitStack() as stack:
             stack.enter_context(self.world)
             self.world.run("ip", "route", "add", "local", POD_CIDRS[0], "dev", "lo")
