@@ -193,7 +193,7 @@ async def test_the_only_one_is_not_left(addresses: list[str], monkeypatch: pytes
         await until(lambda: server.local_sets.watchers == 1)
         (watcher,) = server.local_sets._watchers
         await asyncio.sleep(0.2)
-        assert server.local_sets._watchers == {watcher}
+        assert set(server.local_sets._watchers) == {watcher}
         with store.transaction() as transaction:
             transaction.mark_synced(*Kind)
         assert names(await coming) == {WEB}
@@ -267,7 +267,7 @@ async def test_who_moves_goes_on_where_it_was(addresses: list[str]) -> None:
         seen = set()
         async with asyncio.timeout(PATIENCE):
             while len(seen) < 4:
-                seen |= server.local_sets._watchers
+                seen |= set(server.local_sets._watchers)
                 await asyncio.sleep(0.01)
         assert not coming.done()
         put(store, "api")

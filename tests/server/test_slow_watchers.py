@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from kpng.server import ApiServer, local, watcher
+from kpng.server import ApiServer, watchers
 from kpng.store import Kind, Store
 from kpng.testing import endpoint_info, key, service
+from kpng.wire.ops import GLOBAL_WATCH, LOCAL_WATCH
+from kpng.wire.proto import globalv1_pb2 as globalv1
 from kpng.wire.proto import localv1_pb2 as localv1
 
 WEB = key("demo/web")
@@ -18,8 +20,8 @@ WEB = key("demo/web")
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "CHECK_SECONDS", 0.02)
-    monkeypatch.setattr(watcher, "FORGET_SECONDS", 0.1)
+    monkeypatch.setattr(watchers, "CHECK_SECONDS", 0.02)
+    monkeypatch.setattr(watchers, "FORGET_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -38,11 +40,11 @@ async def server(store: Store) -> AsyncIterator[ApiServer]:
     await running.close()
 
 
-async def _call(server: ApiServer) -> tuple[grpc.aio.Channel, object]:
+async def _call(server: ApiServer, method: str = LOCAL_WATCH) -> tuple[grpc.aio.Channel, object]:
     address = (await server.listen("tcp://127.0.0.1:0")).removeprefix("tcp://")
     channel = grpc.aio.insecure_channel(address)
     start = channel.stream_stream(
-        "/localv1.Sets/Watch",
+        method,
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=localv1.OpItem.FromString,
     )
@@ -76,6 +78,31 @@ async def test_its_snapshot_is_forgotten_and_it_is_told_everything_anew(server: 
     await channel.close()
 
 
+async def test_a_relay_is_told_everything_anew_too(server: ApiServer, store: Store) -> None:
+    channel, call = await _call(server, GLOBAL_WATCH)
+    await call.write(globalv1.GlobalWatchReq())  # type: ignore[attr-defined]
+    assert await _round(call) == ["Reset", "Set", "Sync"]
+    await asyncio.sleep(0.3)
+    _set(store, 1)  # until now it was up to date, and held nothing
+    async with asyncio.timeout(5):
+        (slow,) = server.global_sets._watchers
+        while not slow.is_new:  # type: ignore[attr-defined]  # noqa: ASYNC110 -- there is no event for it
+            await asyncio.sleep(0.02)
+    await call.write(globalv1.GlobalWatchReq())  # type: ignore[attr-defined]
+    assert await _round(call) == ["Reset", "Set", "Set", "Set", "Sync"]
+    await channel.close()
+
+
+async def test_a_relay_that_takes_no_rounds_is_cut(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchers, "CUT_SECONDS", 0.4)
+    channel, call = await _call(server, GLOBAL_WATCH)
+    await call.write(globalv1.GlobalWatchReq())  # type: ignore[attr-defined]
+    await _round(call)
+    assert await asyncio.wait_for(call.code(), 5) is grpc.StatusCode.ABORTED  # type: ignore[attr-defined]
+    assert server.global_sets.watchers == 0
+    await channel.close()
+
+
 async def test_who_is_behind_but_up_to_date_is_left_alone(server: ApiServer, store: Store) -> None:
     """It has not asked for the next round yet; but there is none."""
     channel, call = await _call(server)
@@ -92,7 +119,7 @@ async def test_who_is_behind_but_up_to_date_is_left_alone(server: ApiServer, sto
 async def test_later_it_is_cut(
     server: ApiServer, store: Store, monkeypatch: pytest.MonkeyPatch, reading: bool
 ) -> None:
-    monkeypatch.setattr(watcher, "CUT_SECONDS", 0.4)
+    monkeypatch.setattr(watchers, "CUT_SECONDS", 0.4)
     for number in range(1, 200):
         with store.transaction() as staged:  # more than fits into the windows, if nobody reads
             fields = {f"k{n}": "x" * 1000 for n in range(10)}

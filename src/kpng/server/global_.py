@@ -13,6 +13,7 @@ from kpng.wire.proto import localv1_pb2 as localv1
 from .global_frames import record_change, round_buffers, service_cidr_frames
 from .grpc import ServerCall
 from .steps import in_steps, send_all
+from .watchers import Patience, Watchers
 
 
 class GlobalSets:
@@ -20,41 +21,66 @@ class GlobalSets:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.watchers = 0
+        self._watchers = Watchers()
+
+    @property
+    def watchers(self) -> int:
         """How many there are now."""
+        return len(self._watchers)
 
     async def watch(self, call: ServerCall) -> None:
         """Serve one watcher (see globalv1.proto for the conversation); cancelled when it goes away."""
-        self.watchers += 1
-        try:
-            await self._converse(call)
-        finally:
-            self.watchers -= 1
+        watcher = GlobalWatcher(Patience(call), self._store)
+        with self._watchers.including(watcher):
+            while (request := await call.receive()) is not None:
+                if watcher.is_new:
+                    await call.send([RESET])  # now, so that the client sees that somebody is there
+                await send_all(call, await watcher.next(_sets(request)))
 
-    async def _converse(self, call: ServerCall) -> None:
-        seen = EMPTY
-        while (request := await call.receive()) is not None:
-            if seen is EMPTY:
-                await call.send([RESET])
-            seen, buffers = await self._next_round(seen, _sets(request))
-            await send_all(call, [*buffers, SYNC])
+    async def close(self) -> None:
+        """Stop what runs beside the watches."""
+        await self._watchers.close()
 
-    async def _next_round(self, seen: Snapshot, sets: set[int]) -> tuple[Snapshot, list[bytes]]:
-        """Wait until there is something to tell; at first, that there is nothing is told as well."""
+
+class GlobalWatcher:
+    """One watcher of the global state. Holds nothing but the snapshot that it was told last."""
+
+    __slots__ = ("_patience", "_seen", "_store")
+
+    def __init__(self, patience: Patience, store: Store) -> None:
+        self._patience = patience
+        self._store = store
+        self._seen = EMPTY
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is to be told everything, and has to forget what it knows before."""
+        return self._seen is EMPTY
+
+    async def next(self, sets: set[int]) -> list[bytes]:
+        """The next round, as soon as there is something to tell; the first one also if there is nothing."""
+        self._patience.end()
         while True:
-            newest = await self._store.newer(seen)
-            buffers = await self._difference(seen, newest)
+            seen, newest = self._seen, await self._store.newer(self._seen)
+            buffers = await _difference(seen, newest)
             if localv1.GlobalServiceCIDRs in sets:
                 buffers += service_cidr_frames(seen.service_cidrs, newest.service_cidrs)
+            self._seen = newest
             if buffers or seen is EMPTY:
-                return newest, buffers
-            seen = newest
+                self._patience.begin()
+                return [*buffers, SYNC]
 
-    async def _difference(self, old: Snapshot, new: Snapshot) -> list[bytes]:
-        keys = new.changed_services(old)
-        records = await in_steps(record_change(key, old.services.get(key), new.services.get(key)) for key in keys)
-        nodes = {name: new.nodes.get(name) for name in new.changed_nodes(old)}
-        return await in_steps(round_buffers(nodes, records))
+    def check(self, now: float) -> None:
+        """As for watchers of local state."""
+        if self._patience.is_over(now) and self._seen is not self._store.snapshot:
+            self._seen = EMPTY
+
+
+async def _difference(old: Snapshot, new: Snapshot) -> list[bytes]:
+    keys = new.changed_services(old)
+    records = await in_steps(record_change(key, old.services.get(key), new.services.get(key)) for key in keys)
+    nodes = {name: new.nodes.get(name) for name in new.changed_nodes(old)}
+    return await in_steps(round_buffers(nodes, records))
 
 
 def _sets(request: bytes) -> set[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,8 +19,7 @@ from .publisher import Publisher
 from .rounds import Rounds
 from .steps import send_all
 from .watcher import Watcher
-
-CHECK_SECONDS = 10.0
+from .watchers import Patience, Watchers
 
 
 class Asked(NamedTuple):
@@ -42,8 +40,7 @@ class LocalSets:
         self.batches = Rounds(Batches(self.instance))
         self._publisher = Publisher(store)
         self._authorize = authorize
-        self._watchers: set[Watcher] = set()
-        self._checking: asyncio.Task[None] | None = None
+        self._watchers = Watchers()
 
     @property
     def watchers(self) -> int:
@@ -60,20 +57,13 @@ class LocalSets:
 
     async def close(self) -> None:
         """Stop what runs beside the watches."""
-        if self._checking is not None:
-            self._checking.cancel()
-            await asyncio.gather(self._checking, return_exceptions=True)
+        await self._watchers.close()
         await self._publisher.close()
 
     async def _serve(self, call: ServerCall, rounds: Rounds[Any], parse: Callable[[bytes], Asked]) -> None:
-        if self._checking is None:
-            self._checking = asyncio.create_task(self._check())
-        watcher = Watcher(call, self._publisher, rounds)
-        self._watchers.add(watcher)
-        try:
+        watcher = Watcher(Patience(call), self._publisher, rounds)
+        with self._watchers.including(watcher):
             await self._converse(call, watcher, parse)
-        finally:
-            self._watchers.discard(watcher)
 
     async def _converse(self, call: ServerCall, watcher: Watcher, parse: Callable[[bytes], Asked]) -> None:
         started = False
@@ -93,13 +83,6 @@ class LocalSets:
         if past is not None:
             watcher.resume(past, asked.node)
         return past is not None
-
-    async def _check(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(CHECK_SECONDS)
-            for watcher in self._watchers:
-                watcher.check(loop.time())
 
 
 def _watch_request(request: bytes) -> Asked:

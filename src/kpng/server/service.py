@@ -51,3 +51,4 @@ class ApiServer:
         """End all calls and stop listening."""
         await self._server.close()
         await self.local_sets.close()
+        await self.global_sets.close()

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from kpng.localize import Place, node_in, place_of
 from kpng.model import LocalNode
 from kpng.store import Snapshot
-from kpng.wire.grpc import GrpcError, GrpcStatus
 
-from .grpc import ServerCall
 from .publisher import Publisher
 from .rounds import Rounds
-
-FORGET_SECONDS = 60.0
-CUT_SECONDS = 300.0
+from .watchers import Patience
 
 
 class Watcher:
     """Holds nothing but its place, so that changes collapse while it is busy with a round."""
 
-    __slots__ = ("_busy_since", "_call", "_place", "_publisher", "_reset", "_rounds", "_started", "_told")
+    __slots__ = ("_patience", "_place", "_publisher", "_reset", "_rounds", "_started", "_told")
 
-    def __init__(self, call: ServerCall, publisher: Publisher, rounds: Rounds[Any]) -> None:
-        self._call = call
+    def __init__(self, patience: Patience, publisher: Publisher, rounds: Rounds[Any]) -> None:
+        self._patience = patience
         self._publisher = publisher
         self._rounds = rounds
         self._place = Place()
         self._told: LocalNode | None = None
         self._started = False
         self._reset = False
-        self._busy_since: float | None = None
 
     def reset(self) -> bytes:
         """Begin anew: what makes the client forget everything, to be sent before the next round."""
@@ -48,26 +42,21 @@ class Watcher:
     async def next(self, node: str, *, at_once: bool = False) -> list[bytes]:
         """The next round, as soon as there is something to tell this node; the first one, and with ``at_once`` any,
         also if there is nothing."""
-        self._busy_since = None
+        self._patience.end()
         moved = self._started and node != self._place.node
         while True:
             snapshot = self._publisher.current if moved or at_once else None
             place = place_of(snapshot or await self._publisher.newer(self._place.snapshot), node)
             buffers = await (self._difference(place) if self._started else self._whole(place))
             if buffers or at_once:
-                self._busy_since = asyncio.get_running_loop().time()
+                self._patience.begin()
                 return [*buffers, self._rounds.encoding.sync(place.snapshot.revision)]
             moved = False
 
     def check(self, now: float) -> None:
-        """What a watcher that takes no rounds costs must end. It pins an old snapshot: at first that is forgotten
-        (and it will be told everything anew), later it is cut off."""
-        if self._busy_since is None:
-            return
-        seconds = now - self._busy_since
-        if seconds >= CUT_SECONDS:
-            self._call.fail(GrpcError(GrpcStatus.ABORTED, f"no round taken for {seconds:.0f} s"))
-        elif seconds >= FORGET_SECONDS and self._place.snapshot is not self._publisher.current:
+        """Who is too slow pins an old snapshot: that is forgotten, and everything told anew. Who is up to date pins
+        nothing."""
+        if self._patience.is_over(now) and self._place.snapshot is not self._publisher.current:
             self._place, self._started, self._reset = Place(), False, False
 
     async def _whole(self, place: Place) -> list[bytes]:
