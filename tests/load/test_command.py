@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,6 @@ from kpng.lab.apiserver import ApiServer
 from kpng.load import Shape, nodes
 
 KPNG = [str(Path(sys.executable).with_name("kpng")), "load"]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    running = ApiServer()
-    await running.start()
-    yield running
-    await running.stop()
 
 
 async def load(server: ApiServer | None, *words: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:

@@ -22,14 +22,6 @@ SHAPE = Shape(services=2, endpoints=2, nodes=2)
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ApiServer]:
-    running = ApiServer()
-    await running.start()
-    yield running
-    await running.stop()
-
-
-@pytest.fixture
 async def writer(server: ApiServer) -> AsyncIterator[ApiWriter]:
     async with await connect(AccessOptions(server=server.url)) as made:
         yield made

@@ -11,17 +11,12 @@ from kpng.kube.access import AccessOptions
 from kpng.kube.source import KubeOptions, KubeSource
 
 from .filters import filter_options, filters_from
+from .options import api_server_options
 from .pipeline import PipelineGroup, Wanted, use_source
 
 
 @click.group("kube", cls=PipelineGroup)
-@click.option(
-    "--kubeconfig",
-    default="",
-    metavar="FILE",
-    help="How to reach the API server. [default: $KUBECONFIG, then in-cluster, then ~/.kube/config]",
-)
-@click.option("--server", default="", metavar="URL", help="The API server's URL; overrides the kubeconfig's.")
+@api_server_options
 @filter_options
 def kube(kubeconfig: str, server: str, **options: Any) -> None:
     """Take Services, EndpointSlices and Nodes from a Kubernetes API server, by list and watch.

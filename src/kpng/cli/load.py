@@ -18,6 +18,7 @@ from kpng.load.run import Loader, LoadOptions, cleanup, with_existing_nodes
 from kpng.load.writer import WriteError, connect
 from kpng.model import UserError
 
+from .options import api_server_options
 from .running import EXIT_FAILED, run_to_end
 
 _PREFIX = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -40,13 +41,7 @@ def _prefix(_ctx: click.Context, _option: click.Parameter, value: str) -> str:
 
 
 @click.command()
-@click.option(
-    "--kubeconfig",
-    default="",
-    metavar="FILE",
-    help="How to reach the API server. [default: $KUBECONFIG, then in-cluster, then ~/.kube/config]",
-)
-@click.option("--server", default="", metavar="URL", help="The API server's URL; overrides the kubeconfig's.")
+@api_server_options
 @click.option(
     "--file",
     "path",

@@ -37,6 +37,23 @@ def api_options(command: F) -> F:
     return command
 
 
+def api_server_options(command: F) -> F:
+    """``--kubeconfig`` and ``--server``: which Kubernetes API server."""
+    for option in (
+        click.option(
+            "--server", default="", metavar="URL", help="The API server's URL; overrides the kubeconfig's."
+        ),
+        click.option(
+            "--kubeconfig",
+            default="",
+            metavar="FILE",
+            help="How to reach the API server. [default: $KUBECONFIG, then in-cluster, then ~/.kube/config]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def cidrs(_ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
     """The callback of an option that takes CIDRs, separated by commas."""
     if value is None:
