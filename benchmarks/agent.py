@@ -23,11 +23,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import uvloop
-
 from benchmarks import kube_proxy_layout
 from benchmarks.agent_rig import Agent, InitialLists, running
-from benchmarks.harness import Figures, cpu_seconds, parser, report, resident_mib, spread
+from benchmarks.harness import Figures, cpu_seconds, parser, report, resident_mib, run_inside, spread, stoppable
 from kpng.cli.running import GC_THRESHOLDS
 from kpng.lab.netns import Namespace
 from kpng.load import Change, Churn, Shape, endpoint_slices
@@ -177,7 +175,7 @@ async def _restart(shape: Shape, churn: Churn, directory: Path) -> Figures:
 
 def measure_inside(shape: Shape, given: argparse.Namespace) -> Figures:
     with Namespace(f"kpt-bench-{os.getpid()}") as namespace, namespace.executor() as inside:
-        return inside.submit(uvloop.run, measure(shape, given)).result()
+        return run_inside(inside, measure(shape, given))
 
 
 def measure_beside(services: int, given: argparse.Namespace) -> Figures:
@@ -186,9 +184,20 @@ def measure_beside(services: int, given: argparse.Namespace) -> Figures:
         path = Path(directory) / "figures.json"
         numbers = ("--services", services, "--endpoints", given.endpoints, "--changes", given.changes)
         command = [*map(str, numbers), "--brief", "--peer-services", "0", "--json", str(path)]
-        subprocess.run([sys.executable, "-m", "benchmarks.agent", *command], check=True, stdout=sys.stderr)
+        _run([sys.executable, "-m", "benchmarks.agent", *command])
         figures: Figures = json.loads(path.read_text())["figures"]
         return figures
+
+
+def _run(command: list[str]) -> None:
+    with subprocess.Popen(command, stdout=sys.stderr) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # and wait, so that it takes its namespace with it
+            raise
+    if process.returncode:
+        sys.exit(f"{command[2]} failed")
 
 
 def sweep(given: argparse.Namespace) -> Figures:
@@ -234,12 +243,13 @@ def arguments() -> argparse.ArgumentParser:
 
 def main() -> None:
     given = arguments().parse_args()
-    if given.sweep:
-        report("agent-sweep", given, sweep(given))
-    else:
-        figures = measure_inside(Shape(services=given.services, endpoints=given.endpoints), given)
-        ours, peers = beside_peers(given)
-        report("agent", given, figures | ours, peers)
+    with stoppable():
+        if given.sweep:
+            report("agent-sweep", given, sweep(given))
+        else:
+            figures = measure_inside(Shape(services=given.services, endpoints=given.endpoints), given)
+            ours, peers = beside_peers(given)
+            report("agent", given, figures | ours, peers)
 
 
 if __name__ == "__main__":

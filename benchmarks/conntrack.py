@@ -19,7 +19,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.harness import Figures, parser, report
+from benchmarks.harness import Figures, parser, report, stoppable
 from kpng.backends.conntrack import ConntrackReconciler
 from kpng.host.conntrack import Query, socket_address
 from kpng.host.conntrack.messages import Kind, get_flows
@@ -187,11 +187,12 @@ def main() -> None:
     given = flags.parse_args()
     cluster = Cluster("fd00::" if given.ipv6 else "")
     figures: Figures = {}
-    for number, part in enumerate((measure, measure_hot)):
-        with Namespace(f"kpt-bench-{os.getpid()}-{number}") as namespace, namespace.executor() as inside:
-            passes = inside.submit(part, cluster, given.flows, given.stale, given.rounds).result()
-            figures |= figures_of(passes)
-    report("conntrack", given, figures)
+    with stoppable():
+        for number, part in enumerate((measure, measure_hot)):
+            with Namespace(f"kpt-bench-{os.getpid()}-{number}") as namespace, namespace.executor() as inside:
+                passes = inside.submit(part, cluster, given.flows, given.stale, given.rounds).result()
+                figures |= figures_of(passes)
+        report("conntrack", given, figures)
 
 
 if __name__ == "__main__":

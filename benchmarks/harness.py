@@ -7,11 +7,21 @@ writes ``{"name", "params", "figures"}``. Figures are of one machine and one run
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
+import signal
 import statistics
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+T = TypeVar("T")
 
 Figures = dict[str, float]
 
@@ -52,6 +62,36 @@ def spread(name: str, seconds: Sequence[float]) -> Figures:
     """Median and 99th percentile of durations, in milliseconds: ``NAME_p50_ms``, ``NAME_p99_ms``."""
     percentiles = statistics.quantiles(seconds, n=100) if len(seconds) > 1 else [*seconds] * 99
     return {f"{name}_p50_ms": percentiles[49] * 1e3, f"{name}_p99_ms": percentiles[98] * 1e3}
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM ends what is in this block as Ctrl-C does: in order and in a word, with nothing left behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+
+
+def run_inside(thread: Executor, work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in another thread, which may have entered a namespace. Ctrl-C cancels it."""
+    loop = uvloop.new_event_loop()
+    task = loop.create_task(work)
+    done = thread.submit(_run_loop, loop, task)
+    try:
+        return done.result()
+    except KeyboardInterrupt:
+        loop.call_soon_threadsafe(task.cancel)
+        raise
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(task)
+    finally:
+        loop.close()
 
 
 def resident_mib(pid: int | str = "self") -> float:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from benchmarks.harness import Figures, parser, report, spread
+from benchmarks.harness import Figures, parser, report, spread, stoppable
 from kpng.backends.nft.encode import change_messages, table_messages
 from kpng.backends.nft.layout import Layout
 from kpng.backends.nft.options import parse_options
@@ -110,10 +110,11 @@ def measure(parts: Sequence[Callable[[int], Figures]], size: int) -> Figures:
 def main() -> None:
     given = parser(__doc__, elements=100_000).parse_args()
     parts = [partial(part, elements=given.elements) for part in (measure_load, measure_growth)]
-    print("  with a size", file=sys.stderr, flush=True)
-    sized = measure(parts, 1 << (2 * given.elements - 1).bit_length())
-    print("  growing", file=sys.stderr, flush=True)
-    report("nft_sets", given, sized, {"growing": measure(parts, 0)})
+    with stoppable():
+        print("  with a size", file=sys.stderr, flush=True)
+        sized = measure(parts, 1 << (2 * given.elements - 1).bit_length())
+        print("  growing", file=sys.stderr, flush=True)
+        report("nft_sets", given, sized, {"growing": measure(parts, 0)})
 
 
 if __name__ == "__main__":
