@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +62,17 @@ def test_sets_with_and_without_a_size(tmp_path: Path) -> None:
     found = measured(tmp_path, "nft_sets", "--elements", "2000")
     assert found["figures"].keys() == found["peers"]["growing"].keys()
     assert all(found["figures"].values())
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_leaves_nothing_behind(number: signal.Signals) -> None:
+    argv = [sys.executable, "-m", "benchmarks.agent", "--services", "50", "--seconds", "60"]
+    with subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # it is under way
+        process.send_signal(number)
+        said = process.stderr.read()
+    assert process.returncode == 1
+    assert said.splitlines()[-1] == "stopped"
+    assert not [name for name in os.listdir("/run/netns") if str(process.pid) in name]
