@@ -85,16 +85,24 @@ async def test_under_load_changes_go_together(monkeypatch: pytest.MonkeyPatch) -
     await published.close()
 
 
-async def test_it_remembers_what_it_has_published_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publisher, "_REMEMBERED", 5)
+async def test_who_leaves_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither memory nor, as one of those who are to be told, time."""
+    monkeypatch.setattr(publisher, "SECONDS_PER_WATCHER", 1.0)
     store = Store()
     published = Publisher(store)
-    seen = EMPTY
-    for number in range(20):
-        change(store, number)
-        seen = await published.newer(seen)
-    assert published.past(seen.revision) is seen
-    assert published.past(seen.revision - 4) is not None
-    assert published.past(seen.revision - 5) is None
-    assert published.past(seen.revision + 1) is None
+    seen = change(store, 0)
+    assert await published.newer(EMPTY) is seen
+    gone = [asyncio.ensure_future(published.newer(seen)) for _ in range(50)]
+    await asyncio.sleep(0)
+    for each in gone:
+        each.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    assert not published._waiting
+    for number in (1, 2):
+        waiting = asyncio.ensure_future(published.newer(seen))
+        await asyncio.sleep(0)
+        snapshot = change(store, number)
+        seen = await asyncio.wait_for(waiting, 3)
+        assert seen is snapshot
+        assert published.past.get(seen.revision) is seen
     await published.close()

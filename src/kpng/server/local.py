@@ -79,7 +79,7 @@ class LocalSets:
 
     def _resume(self, watcher: Watcher, asked: Asked) -> bool:
         """Let a watcher go on where it was; False where nobody remembers."""
-        past = self._publisher.past(asked.revision) if asked.instance == self.instance else None
+        past = self._publisher.past.get(asked.revision) if asked.instance == self.instance else None
         if past is not None:
             watcher.resume(past, asked.node)
         return past is not None
