@@ -9,7 +9,6 @@ from .results import Result, count
 
 _HEAD = ("scenario", "flow", "expected", "seen")
 _WIDEST = (60, 50, 60)
-_MARKS = {"passed": "", "failed": "", "by_design": "by design: "}
 
 
 def table(results: Sequence[Result], *, verbose: bool) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from .addresses import Family, IPSet
+from .addresses import IPSet
 from .service import PortMapping, Protocol, ServiceKey
 
 
@@ -92,9 +92,6 @@ class EndpointInfo(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=Tr
     terminating: bool = False
     zone_hints: tuple[str, ...] = ()
     node_hints: tuple[str, ...] = ()
-
-    def has_family(self, family: Family) -> bool:
-        return bool(self.addresses.family(family))
 
 
 class EndpointSource(Struct, frozen=True, gc=False):

@@ -15,7 +15,6 @@ SERVICE_CIDRS = "service_cidrs"
 PODS = "pods"
 NOT_PODS = "not_pods"
 NODE_PORT_ADDRESSES = "nodeport_addresses"
-NODE_SETS = frozenset({SERVICE_CIDRS, PODS, NOT_PODS, NODE_PORT_ADDRESSES})
 
 
 def node_contents(node: LocalNode | None, options: Options) -> dict[Family, Elements]:

@@ -15,8 +15,6 @@ from . import schema
 from .decode import complete_ports
 from .state import State
 
-_NOTHING = IPSet()
-
 
 def encode_state(state: State) -> str:
     """The state as YAML text: the same text for the same state, in key order.
