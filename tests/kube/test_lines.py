@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kpng.kube.backoff import Backoff
 from kpng.kube.lines import LineSplitter, LineTooLongError
 
 
@@ -40,17 +39,3 @@ def test_what_is_no_line_at_all_is_refused() -> None:
     splitter.feed(b"x" * 100)
     with pytest.raises(LineTooLongError, match="a line of more than 100 bytes"):
         splitter.feed(b"x")
-
-
-def test_backoff_doubles_up_to_a_limit_and_is_spread() -> None:
-    backoff = Backoff()
-    for expected in (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30, 30):
-        assert expected * 0.5 <= backoff.next() <= expected * 1.5
-    backoff.reset()
-    assert backoff.next() <= 0.15
-    assert 5 <= backoff.next(at_least=10) <= 15
-
-
-def test_backoff_never_overflows() -> None:
-    backoff = Backoff()
-    assert max(backoff.next() for _ in range(5000)) <= 45

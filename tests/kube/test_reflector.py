@@ -309,11 +309,11 @@ def test_a_server_that_refuses_every_watch_is_not_hammered(reflector: Reflector)
 @pytest.mark.parametrize("status", [401, 403])
 def test_refusals_are_retried_at_leisure(reflector: Reflector, status: int) -> None:
     waits = [reflector.failed(status) for _ in range(10)]
-    assert min(waits) >= 0.5
+    assert min(waits) >= 1
     assert waits[0] <= 1.5
     assert waits[-1] >= 15
     watching(reflector, "a")
-    assert 0.5 <= reflector.failed(status) <= 1.5
+    assert 1 <= reflector.failed(status) <= 1.5
 
 
 @pytest.mark.parametrize("status", [401, 403, 429])
@@ -325,7 +325,7 @@ def test_who_may_not_watch_need_not_try_to_list(reflector: Reflector, status: in
 
 
 def test_the_servers_wish_is_respected(reflector: Reflector) -> None:
-    assert reflector.failed(429, retry_after=20) >= 10
+    assert 20 <= reflector.failed(429, retry_after=20) <= 30
 
 
 def test_a_watch_that_ends_at_once_every_time_is_not_hammered(reflector: Reflector) -> None:

@@ -16,10 +16,10 @@ class Backoff:
         self._failures = 0
 
     def next(self, at_least: float = 0.0) -> float:
-        """Seconds to wait after one more failure."""
+        """Seconds to wait after one more failure; never fewer than ``at_least``, the server's Retry-After."""
         seconds = min(_FIRST_SECONDS * float(1 << min(self._failures, 16)), _MAX_SECONDS)
         self._failures += 1
-        return max(seconds, at_least) * self._chance.uniform(0.5, 1.5)
+        return max(seconds * self._chance.uniform(0.5, 1.5), at_least * self._chance.uniform(1.0, 1.5))
 
     def reset(self) -> None:
         """Something worked."""
