@@ -19,6 +19,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,18 @@ async def _changes(server: Ours | GoKpng, watchers: Watchers, times: int) -> Fig
         lasts.append(max(moments) - committed)
         each += [moment - committed for moment in moments]
     used_by_watchers = watchers.cpu_seconds() - theirs
+    say(worst(lasts))
     return (
         spread("last", lasts)
         | spread("any", each)
         | {"change_cpu_ms": cpu / times * 1e3, "watchers_cpu_ms": used_by_watchers / times * 1e3}
     )
+
+
+def worst(lasts: Sequence[float]) -> str:
+    """The three changes that took longest, with their numbers: was it the first one after the start?"""
+    numbers = sorted(range(len(lasts)), key=lambda number: lasts[number], reverse=True)[:3]
+    return "the worst: " + ", ".join(f"no. {number + 1} {lasts[number] * 1e3:.1f} ms" for number in numbers)
 
 
 def a_brain(services: int, endpoints: int, nodes: int) -> Brain:
@@ -178,7 +186,7 @@ async def beside(given: argparse.Namespace) -> tuple[Figures, Figures]:
 
 
 async def main() -> None:
-    flags = parser(__doc__, services=10_000, endpoints=10, watchers=5000, changes=100)
+    flags = parser(__doc__, services=10_000, endpoints=10, watchers=5000, changes=300)
     flags.add_argument("--ops", action="store_true", help="by single ops, as Go clients watch, instead of batches")
     flags.add_argument("--sweep", metavar="N,N", help="also with these numbers of watchers: last_p50_ms for each")
     flags.add_argument("--peer-kpng", type=Path, metavar="PATH", help="the Go kpng's program")

@@ -26,13 +26,30 @@ T = TypeVar("T")
 Figures = dict[str, float]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_COMMON = ("services", "endpoints", "watchers")
+
+
+class _Ignored(argparse.Action):
+    """A flag that is taken, means nothing, and is not shown."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **options)
+
+    def __call__(self, *_: object) -> None:
+        pass
 
 
 def parser(doc: str | None, **numbers: int) -> argparse.ArgumentParser:
-    """The flags of a benchmark: its numbers with their defaults (``services=10_000``), and ``--json``."""
+    """The flags of a benchmark: its numbers with their defaults (``services=10_000``), and ``--json``.
+
+    Those that all benchmarks have in common are taken where they mean nothing, too, so that one command runs all.
+    """
     flags = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     for name, default in numbers.items():
         flags.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, metavar="N")
+    for name in _COMMON:
+        if name not in numbers:
+            flags.add_argument(f"--{name}", type=int, action=_Ignored)
     flags.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file")
     return flags
 
@@ -60,7 +77,8 @@ def _compared(value: float, other: float | None) -> str:
 
 def spread(name: str, seconds: Sequence[float]) -> Figures:
     """Median and 99th percentile of durations, in milliseconds: ``NAME_p50_ms``, ``NAME_p99_ms``."""
-    percentiles = statistics.quantiles(seconds, n=100) if len(seconds) > 1 else [*seconds] * 99
+    # inclusive: what was measured is all there is, and of 100 the 99th percentile is not the greatest
+    percentiles = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else [*seconds] * 99
     return {f"{name}_p50_ms": percentiles[49] * 1e3, f"{name}_p99_ms": percentiles[98] * 1e3}
 
 
