@@ -36,10 +36,10 @@ def test_the_summary_adds_up() -> None:
     now = 112.5
     summary = tally.summary()
     assert summary.rate == 5.0
-    assert summary.p50_ms == pytest.approx(50.5)
-    assert summary.p99_ms == pytest.approx(99.99)
+    assert summary.p50_ms == pytest.approx(50, rel=0.01)
+    assert summary.p99_ms == pytest.approx(99, rel=0.01)
     assert summary.text() == (
-        "20 objects, 50 changes (5.0/s), 100 writes (2 errors) in 12.5 s; a write took 50.5 ms (p99 100.0 ms)"
+        "20 objects, 50 changes (5.0/s), 100 writes (2 errors) in 12.5 s; a write took 50.0 ms (p99 99.4 ms)"
     )
 
 
@@ -48,7 +48,7 @@ def test_a_summary_of_little(times: list[float]) -> None:
     tally = Tally()
     for seconds in times:
         tally.wrote(seconds)
-    assert tally.summary().p99_ms == sum(times) * 1000
+    assert tally.summary().p99_ms == pytest.approx(sum(times) * 1000, rel=0.01)
 
 
 async def test_is_told_while_it_runs_and_not_after(capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import sys
 import time
 from collections import Counter
@@ -12,6 +11,8 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from msgspec import Struct
+
+from .histogram import Histogram
 
 _PERIOD = 1.0
 
@@ -72,29 +73,27 @@ class Tally:
         self.changes = 0
         self.change_seconds = 0.0
         self.errors: Counter[str] = Counter()
-        self.seconds: list[float] = []
+        self.seconds = Histogram()
 
     def begin(self, what: str, total: int | None = None, seconds: float | None = None) -> None:
         now = self.clock()
         self.phase = Phase(what, total, now, until=None if seconds is None else now + seconds)
 
     def wrote(self, seconds: float) -> None:
-        self.seconds.append(seconds)
+        self.seconds.add(seconds)
 
     def line(self) -> str:
         return self.phase.line(self.clock(), self.errors.total())
 
     def summary(self) -> Summary:
-        percentiles = statistics.quantiles(self.seconds, n=100) if len(self.seconds) > 1 else [*self.seconds] * 99
-        p50, p99 = (percentiles[49], percentiles[98]) if percentiles else (0.0, 0.0)
         return Summary(
             self.objects,
             self.changes,
             self.changes / self.change_seconds if self.change_seconds else 0.0,
             len(self.seconds),
             self.errors.total(),
-            p50 * 1e3,
-            p99 * 1e3,
+            self.seconds.quantile(0.5) * 1e3,
+            self.seconds.quantile(0.99) * 1e3,
             self.clock() - self.began,
         )
 
