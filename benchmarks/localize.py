@@ -67,7 +67,7 @@ def measure(brain: Brain, given: argparse.Namespace) -> tuple[Figures, Figures]:
         old = store.snapshot
         brain.hear(lines)
         start = time.perf_counter()
-        views.append(told(Difference(old, store.snapshot), names))
+        views.append(told(Difference.between(old, store.snapshot), names))
         changes.append(time.perf_counter() - start)
     figures = {
         "first_node_s": first,

@@ -101,7 +101,7 @@ def value(local: LocalService | None) -> object:
 @given(steps())
 def test_each_reader_of_a_view_is_told_what_is_true_for_it(step: tuple[object, object]) -> None:
     old, new = snapshots(*step)  # type: ignore[arg-type]
-    difference = Difference(old, new)
+    difference = Difference.between(old, new)
     for node in NODES:
         for zone in ZONES:
             told = difference.changes(difference.view(node, zone))
@@ -147,7 +147,7 @@ def test_of_a_thousand_hosts_one_is_told_something_of_its_own() -> None:
     moved = [*many[:-1], endpoint_info("10.1.9.9", pod_name="new", node="n7")]
     web = service("demo/web")
     old, new = snapshots((web, many, []), (web, moved, []))
-    difference = Difference(old, new)
+    difference = Difference.between(old, new)
     views = {difference.view(f"n{number}", "za") for number in range(1001)}
     assert views == {("", ""), ("n999", ""), ("n7", "")}
 
@@ -156,7 +156,7 @@ def test_a_zone_that_no_hint_names_makes_no_difference() -> None:
     hinted = [endpoint_info("10.1.0.1", zone_hints=("za",)), endpoint_info("10.1.0.2", zone_hints=("zb",))]
     web = service("demo/web")
     old, new = snapshots((web, [], []), (web, hinted, []))
-    difference = Difference(old, new)
+    difference = Difference.between(old, new)
     assert [difference.view("", zone) for zone in ("za", "zc", "")] == [("", "za"), ("", ""), ("", "")]
 
 
@@ -175,7 +175,7 @@ def test_a_host_is_told_apart_where_its_own_endpoint_comes_into_use_by_what_othe
     leaving = endpoint_info("10.1.0.2", pod_name="b", node="n2", ready=False, serving=True, terminating=True)
     first = endpoint_info("10.1.0.1", pod_name="a", node="n1")
     old, new = snapshots((web, [first], [leaving]), (web, [], [leaving]))
-    difference = Difference(old, new)
+    difference = Difference.between(old, new)
     assert difference.view("n2", "") == ("n2", "")
     told = dict(filter(None, difference.changes(("n2", ""))))[WEB].new
     assert told is not None

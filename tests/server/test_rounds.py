@@ -9,6 +9,7 @@ from kpng.localize import Place, place_of
 from kpng.model import EndpointInfo, Node
 from kpng.server.encodings import Batches, Ops
 from kpng.server.rounds import Rounds
+from kpng.server.steps import STEP
 from kpng.store import Kind, ServiceRecord, Store
 from kpng.testing import endpoint_info, key, service
 
@@ -115,3 +116,29 @@ async def test_nothing_to_tell_is_no_bytes() -> None:
     with store.transaction() as staged:
         staged.set_node(Node(name="another"))
     assert await rounds.between(old, place_of(store.snapshot, "x")) == b""
+
+
+async def test_others_have_their_turn_while_much_is_compared() -> None:
+    """After a relist, say: thousands of services differ at once."""
+    store, rounds = a_store(), Rounds(Batches("me"))
+    before = place_of(store.snapshot, "x")
+    with store.transaction() as staged:
+        for number in range(COUNT):
+            staged.set_service(service(f"demo/s{number}", labels={"new": "yes"}))
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    after = place_of(store.snapshot, "x")
+    cut_off = asyncio.create_task(rounds.between(before, after))
+    await asyncio.sleep(0)
+    cut_off.cancel()  # whose watcher left while it was at it
+    assert await rounds.between(before, after) == await rounds.between(before, after) != b""
+    assert rounds.encoded == COUNT
+    assert turns >= COUNT // STEP
+    counting.cancel()

@@ -44,16 +44,34 @@ def _compared(keys: Iterable[ServiceKey], old: Place, new: Place) -> Iterator[Ch
 
 
 class Difference:
-    """What differs between two snapshots, for readers whose node and zone stay as they are."""
+    """What differs between two snapshots, for readers whose node and zone stay as they are; once it is compared."""
 
     def __init__(self, old: Snapshot, new: Snapshot) -> None:
         self.keys = new.changed_services(old)
         """The services that differ."""
         self._old, self._new = old, new
-        records = ((old.services.get(key), new.services.get(key)) for key in self.keys)
-        self._records = [_RecordDifference(before, after) for before, after in records]
-        self._nodes = frozenset[str]().union(*(record.nodes for record in self._records))
-        self._zones = frozenset[str]().union(*(record.zones for record in self._records))
+        self._records: list[_RecordDifference] = []
+        self._nodes: set[str] = set()
+        self._zones: set[str] = set()
+
+    @classmethod
+    def between(cls, old: Snapshot, new: Snapshot) -> Difference:
+        """All at once."""
+        made = cls(old, new)
+        for _ in made.compare():
+            pass
+        return made
+
+    def compare(self) -> Iterator[None]:
+        """Look at each service that differs. A caller may pause in between, as new answers take their time; if it
+        does not come to the end, somebody else begins anew."""
+        self._records.clear()
+        for key in self.keys:
+            record = _RecordDifference(self._old.services.get(key), self._new.services.get(key))
+            self._records.append(record)
+            self._nodes |= record.nodes
+            self._zones |= record.zones
+            yield
 
     def view(self, node: str, zone: str) -> tuple[str, str]:
         """What it depends on for a reader: (node, zone), each "" where it makes no difference.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+
 from google.protobuf.message import DecodeError
 
 from kpng.store import EMPTY, Snapshot, Store
@@ -57,18 +60,19 @@ class GlobalWatcher:
         """Whether it is to be told everything, and has to forget what it knows before."""
         return self._seen is EMPTY
 
-    async def next(self, sets: set[int]) -> list[bytes]:
+    async def next(self, sets: set[int]) -> Iterator[bytes]:
         """The next round, as soon as there is something to tell; the first one also if there is nothing."""
         self._patience.end()
         while True:
             seen, newest = self._seen, await self._store.newer(self._seen)
             buffers = await _difference(seen, newest)
             if localv1.GlobalServiceCIDRs in sets:
-                buffers += service_cidr_frames(seen.service_cidrs, newest.service_cidrs)
+                buffers = chain(buffers, service_cidr_frames(seen.service_cidrs, newest.service_cidrs))
             self._seen = newest
-            if buffers or seen is EMPTY:
+            first = next(buffers, None)
+            if first is not None or seen is EMPTY:
                 self._patience.begin()
-                return [*buffers, SYNC]
+                return chain(() if first is None else (first,), buffers, (SYNC,))
 
     def check(self, now: float) -> None:
         """As for watchers of local state."""
@@ -76,11 +80,11 @@ class GlobalWatcher:
             self._seen = EMPTY
 
 
-async def _difference(old: Snapshot, new: Snapshot) -> list[bytes]:
+async def _difference(old: Snapshot, new: Snapshot) -> Iterator[bytes]:
     keys = new.changed_services(old)
     records = await in_steps(record_change(key, old.services.get(key), new.services.get(key)) for key in keys)
     nodes = {name: new.nodes.get(name) for name in new.changed_nodes(old)}
-    return await in_steps(round_buffers(nodes, records))
+    return round_buffers(nodes, records)
 
 
 def _sets(request: bytes) -> set[int]:

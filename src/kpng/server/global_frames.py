@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -44,26 +44,44 @@ NOTHING = RecordFrames(b"", {})
 
 
 class RecordChange(NamedTuple):
-    """What differs between two versions of a record, as ops; endpoints in path order, their deletes reversed."""
+    """What differs between two versions of a record, as ops; endpoints in path order, their deletes reversed.
 
-    service_set: bytes
-    endpoint_sets: bytes
-    endpoint_deletes: bytes
-    service_delete: bytes
+    Put together each time it is asked for: a whole state is as many bytes for each reader, who may be slow.
+    """
+
+    key: ServiceKey
+    before: RecordFrames
+    after: RecordFrames
+
+    @property
+    def service_set(self) -> bytes:
+        return self.after.service if self.after.service != self.before.service else b""
+
+    @property
+    def endpoint_sets(self) -> bytes:
+        return b"".join(frames.sets for frames in sorted(_missing(self.after, self.before)))
+
+    @property
+    def endpoint_deletes(self) -> bytes:
+        return b"".join(frames.deletes for frames in sorted(_missing(self.before, self.after), reverse=True))
+
+    @property
+    def service_delete(self) -> bytes:
+        if self.after.service or not self.before.service:
+            return b""
+        return delete_op(localv1.GlobalServiceInfos, str(GlobalPath(*self.key)))
+
+
+def _missing(here: RecordFrames, there: RecordFrames) -> Iterable[EndpointFrames]:
+    """Endpoints that are only here."""
+    if not there.endpoints:
+        return here.endpoints.values()
+    return [frames for source, frames in here.endpoints.items() if source not in there.endpoints]
 
 
 def record_change(key: ServiceKey, old: ServiceRecord | None, new: ServiceRecord | None) -> RecordChange:
     before = record_frames(old, None)
-    after = record_frames(new, before)
-    came = [frames for source, frames in after.endpoints.items() if source not in before.endpoints]
-    went = [frames for source, frames in before.endpoints.items() if source not in after.endpoints]
-    path = str(GlobalPath(*key))
-    return RecordChange(
-        service_set=after.service if after.service != before.service else b"",
-        endpoint_sets=b"".join(frames.sets for frames in sorted(came)),
-        endpoint_deletes=b"".join(frames.deletes for frames in sorted(went, reverse=True)),
-        service_delete=delete_op(localv1.GlobalServiceInfos, path) if before.service and not after.service else b"",
-    )
+    return RecordChange(key, before, record_frames(new, before))
 
 
 def record_frames(record: ServiceRecord | None, before: RecordFrames | None) -> RecordFrames:
@@ -132,11 +150,12 @@ def _digest(data: bytes) -> str:
     return blake2b(data, digest_size=8).hexdigest()
 
 
-def round_buffers(nodes: dict[str, Node | None], records: list[RecordChange]) -> Iterator[bytes]:
+def round_buffers(nodes: dict[str, Node | None], records: Sequence[RecordChange]) -> Iterator[bytes]:
     """A round's ops in order: what others refer to is set before them and deleted after them."""
+    known = [change for change in reversed(records) if change.before is not NOTHING]
     yield from (node_frames(name, node) for name, node in nodes.items() if node is not None)
-    yield from (change.service_set for change in records if change.service_set)
-    yield from (change.endpoint_sets for change in records if change.endpoint_sets)
-    yield from (change.endpoint_deletes for change in reversed(records) if change.endpoint_deletes)
-    yield from (change.service_delete for change in reversed(records) if change.service_delete)
+    yield from filter(None, (change.service_set for change in records))
+    yield from filter(None, (change.endpoint_sets for change in records))
+    yield from filter(None, (change.endpoint_deletes for change in known))
+    yield from filter(None, (change.service_delete for change in known))
     yield from (node_frames(name, None) for name in reversed(nodes) if nodes[name] is None)

@@ -11,7 +11,7 @@ from kpng.model import ServiceChange, ServiceKey
 from kpng.store import Bucket, ServiceRecord, Snapshot
 
 from .encodings import Encoding
-from .steps import STEP
+from .steps import STEP, in_steps
 
 T = TypeVar("T")
 
@@ -98,15 +98,19 @@ class Rounds(Generic[T]):
 class _SharedDifference(Generic[T]):
     """What differs between two snapshots, encoded for each view that is asked for."""
 
-    __slots__ = ("_difference", "_made", "_making", "_rounds")
+    __slots__ = ("_compared", "_difference", "_made", "_making", "_rounds")
 
     def __init__(self, rounds: Rounds[T], difference: Difference) -> None:
         self._rounds = rounds
         self._difference = difference
+        self._compared = False
         self._made: dict[str, bytes] = {}  # by zone
         self._making = asyncio.Lock()
 
     async def told_to(self, node: str, zone: str) -> bytes:
+        if not self._compared:
+            async with self._making:
+                await self._compare()
         view = self._difference.view(node, zone)
         if view[0]:
             return await self._rounds.joined(self._difference.changes(view))
@@ -117,3 +121,8 @@ class _SharedDifference(Generic[T]):
                 if made is None:
                     made = self._made[view[1]] = await self._rounds.joined(self._difference.changes(view))
         return made
+
+    async def _compare(self) -> None:
+        if not self._compared:
+            await in_steps(self._difference.compare())
+            self._compared = True

@@ -14,6 +14,7 @@ STEP = 32
 """Items between two pauses: a few milliseconds' work where nothing has been made yet."""
 
 _BUFFERS_PER_SEND = 1024
+_BYTES_PER_SEND = 256 * 1024
 
 
 async def in_steps(work: Iterable[T]) -> list[T]:
@@ -26,7 +27,16 @@ async def in_steps(work: Iterable[T]) -> list[T]:
     return done
 
 
-async def send_all(call: ServerCall, buffers: list[bytes]) -> None:
-    """Send any number of buffers, at the reader's pace."""
-    for start in range(0, len(buffers), _BUFFERS_PER_SEND):
-        await call.send(buffers[start : start + _BUFFERS_PER_SEND])
+async def send_all(call: ServerCall, buffers: Iterable[bytes]) -> None:
+    """Send any number of buffers, at the reader's pace; an iterable is asked for more when there is room."""
+    part: list[bytes] = []
+    size = 0
+    for buffer in buffers:
+        part.append(buffer)
+        size += len(buffer)
+        if size >= _BYTES_PER_SEND or len(part) >= _BUFFERS_PER_SEND:
+            await call.send(part)
+            await asyncio.sleep(0)  # there may be room all the time
+            part, size = [], 0
+    if part:
+        await call.send(part)
