@@ -324,6 +324,22 @@ def test_who_may_not_watch_need_not_try_to_list(reflector: Reflector, status: in
         assert reflector.phase is Phase.WATCH_LIST
 
 
+def test_with_renewed_credentials_the_same_is_asked_again_and_soon(
+    reflector: Reflector, receiver: RecordingReceiver
+) -> None:
+    assert reflector.renewed() <= 0.15
+    assert reflector.phase is Phase.WATCH_LIST
+    reflector.failed(500)
+    reflector.page(page_of("elsewhere", token="more"))
+    reflector.renewed()
+    assert reflector.phase is Phase.LIST
+    assert "continue" not in reflector.request().params
+    reflector.page(page_of("a", version=5))
+    assert receiver.log == [("a", True)]
+    assert reflector.renewed() <= 0.15
+    check(reflector, "5")
+
+
 def test_the_servers_wish_is_respected(reflector: Reflector) -> None:
     assert 20 <= reflector.failed(429, retry_after=20) <= 30
 

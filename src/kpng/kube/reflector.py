@@ -196,6 +196,13 @@ class Reflector:
             return self._restart(Phase.LIST, wait)
         return self._restart(self._first_phase(), wait)
 
+    def renewed(self) -> float:
+        """The request was refused, and there are better credentials now: the same again, from its beginning, as the
+        server may be another one too. Returns how many seconds to wait."""
+        if self.phase in (Phase.WATCH, Phase.CHECK):
+            return self._watch_failed(401, 0.0)
+        return self._restart(self.phase)
+
     # -- meaning -----------------------------------------------------------------------------------
 
     def _event(self, line: bytes) -> None:

@@ -110,7 +110,7 @@ class Follower:
         status = error.status if isinstance(error, HTTPError | WatchError) else 0
         text = _text(error)
         if isinstance(error, HTTPError) and status == 401 and await self._renew(error):
-            return self._reflector.failed()
+            return self._reflector.renewed()
         paged = self._reflector.paged
         seconds = self._reflector.failed(status, error.retry_after if isinstance(error, HTTPError) else 0.0)
         if self._dispensable and status in _ABSENT:
