@@ -21,8 +21,9 @@ async def test_of_a_whole_global_state_nothing_is_held_for_a_reader() -> None:
     store = Store()
     with store.transaction() as staged:
         staged.replace(*Kind)
-        pods = [endpoint_info(f"10.2.{n // 250}.{n % 250 + 1}", pod_name=f"p{n}") for n in range(2000)]
-        staged.set_source("large", key("demo/large"), pods)
+        for number in range(10):
+            pods = [endpoint_info(f"10.{number}.{n // 250}.{n % 250 + 1}", pod_name=f"p{n}") for n in range(1000)]
+            staged.set_source(f"s{number}", key(f"demo/s{number}"), pods)
     size = sum(map(len, await a_watcher(store).next(set())))
     tracemalloc.start()
     rounds = [await a_watcher(store).next(set()) for _ in range(10)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 
 from kpng.model import EndpointInfo, Node, ServiceKey
@@ -17,6 +18,7 @@ from kpng.wire.proto import localv1_pb2 as localv1
 from kpng.wire.service import service_to_wire
 
 _DERIVED = "global frames"
+_JOINED_BYTES = 64 * 1024
 
 Source = tuple[str, EndpointInfo]
 """An endpoint and the name of the source it is from."""
@@ -46,7 +48,7 @@ NOTHING = RecordFrames(b"", {})
 class RecordChange(NamedTuple):
     """What differs between two versions of a record, as ops; endpoints in path order, their deletes reversed.
 
-    Put together each time it is asked for: a whole state is as many bytes for each reader, who may be slow.
+    Nothing of it is made before it is asked for: a reader of the whole state may be slow.
     """
 
     key: ServiceKey
@@ -58,12 +60,12 @@ class RecordChange(NamedTuple):
         return self.after.service if self.after.service != self.before.service else b""
 
     @property
-    def endpoint_sets(self) -> bytes:
-        return b"".join(frames.sets for frames in sorted(_missing(self.after, self.before)))
+    def endpoint_sets(self) -> list[bytes]:
+        return [frames.sets for frames in sorted(_missing(self.after, self.before))]
 
     @property
-    def endpoint_deletes(self) -> bytes:
-        return b"".join(frames.deletes for frames in sorted(_missing(self.before, self.after), reverse=True))
+    def endpoint_deletes(self) -> list[bytes]:
+        return [frames.deletes for frames in sorted(_missing(self.before, self.after), reverse=True)]
 
     @property
     def service_delete(self) -> bytes:
@@ -155,7 +157,21 @@ def round_buffers(nodes: dict[str, Node | None], records: Sequence[RecordChange]
     known = [change for change in reversed(records) if change.before is not NOTHING]
     yield from (node_frames(name, node) for name, node in nodes.items() if node is not None)
     yield from filter(None, (change.service_set for change in records))
-    yield from filter(None, (change.endpoint_sets for change in records))
-    yield from filter(None, (change.endpoint_deletes for change in known))
+    yield from _joined(chain.from_iterable(change.endpoint_sets for change in records))
+    yield from _joined(chain.from_iterable(change.endpoint_deletes for change in known))
     yield from filter(None, (change.service_delete for change in known))
     yield from (node_frames(name, None) for name in reversed(nodes) if nodes[name] is None)
+
+
+def _joined(ops: Iterable[bytes]) -> Iterator[bytes]:
+    """Small ones together: each buffer has its cost."""
+    part: list[bytes] = []
+    size = 0
+    for op in ops:
+        part.append(op)
+        size += len(op)
+        if size >= _JOINED_BYTES:
+            yield b"".join(part)
+            part, size = [], 0
+    if part:
+        yield b"".join(part)
