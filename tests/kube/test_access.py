@@ -15,7 +15,11 @@ import pytest
 import yaml
 
 from kpng.kube import AccessOptions, KubeOptions, KubeSource
-from kpng.kube.access import load_access
+from kpng.kube.access import Access, load_access
+from kpng.kube.client import KubeClient
+from kpng.kube.credentials import Grant, Minted, bearer
+from kpng.kube.reflector import Request
+from kpng.kube.tls import TLSContexts, TLSFiles
 from kpng.lab.apiserver import ApiServer
 from kpng.model import ProblemLog, UserError
 from kpng.store import Store
@@ -51,13 +55,13 @@ async def test_a_plain_url_needs_no_library() -> None:
     program = (
         "import asyncio, sys; from kpng.kube.access import *;"
         "access = asyncio.run(load_access(AccessOptions(server='http://10.0.0.1:8080/')));"
-        "print(access.server, asyncio.run(access.headers()), 'kubernetes_asyncio' in sys.modules)"
+        "print(access.server, asyncio.run(access.authenticate()), 'kubernetes_asyncio' in sys.modules)"
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     said, _ = await process.communicate()
-    assert said.decode() == "http://10.0.0.1:8080 {} False\n"
+    assert said.decode() == "http://10.0.0.1:8080 ({}, None) False\n"
 
 
 async def test_the_order_in_which_servers_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,10 +80,10 @@ async def test_credentials_stay_with_the_kubeconfig_that_was_asked_for(
     """`--server` alone sends nobody's token anywhere; with `--kubeconfig` it only replaces the address."""
     path = str(kubeconfig(tmp_path / "c", user={"token": "secret"}))
     monkeypatch.setenv("KUBECONFIG", path)
-    assert await (await load_access(AccessOptions(server="http://other:1"))).headers() == {}
+    assert await (await load_access(AccessOptions(server="http://other:1"))).authenticate() == ({}, None)
     both = await load_access(AccessOptions(kubeconfig=path, server="http://other:1"))
     assert both.server == "http://other:1"
-    assert await both.headers() == {"Authorization": "Bearer secret"}
+    assert await both.authenticate() == ({"Authorization": "Bearer secret"}, None)
 
 
 async def test_several_files_in_the_environment_are_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +150,7 @@ async def test_a_token_from_an_exec_plugin(tmp_path: Path) -> None:
         }
     }
     access = await load_access(AccessOptions(kubeconfig=str(kubeconfig(tmp_path / "c", user=user))))
-    assert await access.headers() == {"Authorization": "Bearer minted"}
+    assert await access.authenticate() == ({"Authorization": "Bearer minted"}, None)
 
 
 # -- against a server ------------------------------------------------------------------------------
@@ -240,3 +244,26 @@ async def test_a_token_that_was_renewed_is_read_anew(tmp_path: Path) -> None:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+class ShortLived(Minted):
+    """Grants that have expired as soon as they are there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.minted = 0
+
+    async def mint(self) -> Grant:
+        self.minted += 1
+        return bearer(f"t{self.minted}", expires=0.0)
+
+
+async def test_a_request_needs_one_grant(authority: tuple[ssl.SSLContext, bytes]) -> None:
+    """Else a plugin runs twice for each, and the token and the certificate may be of two of its answers."""
+    context, certificate = authority
+    credentials = ShortLived()
+    async with serving(token="t1", ssl_context=context) as server:
+        access = Access(server.url, credentials, TLSContexts(TLSFiles(authority_data=certificate)))
+        async with KubeClient(AccessOptions(), access) as client:
+            assert b"n1" in await client.read(Request("/api/v1/nodes", {}, stream=False))
+    assert credentials.minted == 1

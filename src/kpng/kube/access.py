@@ -45,16 +45,13 @@ class Access:
         self.credentials = credentials
         self._tls = tls if self.server.startswith("https:") else None
 
-    async def headers(self) -> dict[str, str]:
-        """The headers that authenticate a request. Raises `CredentialsError`."""
+    async def authenticate(self) -> tuple[dict[str, str], ssl.SSLContext | None]:
+        """The headers and the TLS context (None: nothing special) for one request, both of the same grant.
+        Raises `CredentialsError`."""
         grant = await self.credentials.get()
-        return {"Authorization": grant.authorization} if grant.authorization else {}
-
-    async def tls(self) -> ssl.SSLContext | None:
-        """The TLS context for a request; None: nothing special. Raises `CredentialsError`."""
-        grant = await self.credentials.get()
+        headers = {"Authorization": grant.authorization} if grant.authorization else {}
         try:
-            return self._tls.get(grant.identity) if self._tls else None
+            return headers, self._tls.get(grant.identity) if self._tls else None
         except UserError as error:
             raise CredentialsError(str(error)) from error
 

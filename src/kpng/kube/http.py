@@ -54,7 +54,8 @@ async def requested(
     user_agent: str = "kpng",
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """The answer to one request, its body not yet read. Raises `HTTPError`, aiohttp.ClientError, TimeoutError."""
-    headers = {"Accept": "application/json", "User-Agent": user_agent, **await access.headers()}
+    authentication, tls = await access.authenticate()
+    headers = {"Accept": "application/json", "User-Agent": user_agent, **authentication}
     if data is not None:
         headers["Content-Type"] = "application/json"
     async with session.request(
@@ -63,7 +64,7 @@ async def requested(
         params=params,
         data=data,
         headers=headers,
-        ssl=await access.tls() or True,
+        ssl=tls or True,
         proxy=access.proxy,
         server_hostname=access.server_hostname,
         allow_redirects=False,
