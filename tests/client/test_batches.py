@@ -97,8 +97,9 @@ async def scripted(
         yield server
 
 
-def state(name: str, *pods: int) -> LocalService:
-    return local_service(service(f"demo/{name}"), **{f"pod-{n}": endpoint(f"10.1.0.{n}") for n in pods})
+def state(name: str, *pods: int, **others: str) -> LocalService:
+    addresses = {f"pod-{n}": f"10.1.0.{n}" for n in pods} | others
+    return local_service(service(f"demo/{name}"), **{pod: endpoint(each) for pod, each in addresses.items()})
 
 
 def batch(name: str, old: LocalService | None, new: LocalService | None) -> bytes:
@@ -229,6 +230,26 @@ async def test_a_bad_node_is_named(address: str) -> None:
     assert [str(each) for each in problems.current] == [
         f"{address}: Node n1: spec.podCIDRs: 'nonsense' is not a CIDR"
     ]
+
+
+async def test_problems_are_taken_back_after_a_state_that_was_cut(address: str) -> None:
+    """As of another brain that began to tell everything, while the one before was gone."""
+    bad = batch("web", None, state("web", evil="127.0.0.1"))
+    worse = batch("api", None, state("api", evil="127.0.0.1"))
+    problems = ProblemLog()
+
+    def scripts(server: Scripted) -> Any:
+        mended = batch("web", None, state("web", evil="10.1.0.9"))
+        return [
+            server.cutting(whole(bad, revision=7), [RESET_BATCH, worse]),
+            server.telling([mended, sync_batch("brain-a", 8)]),
+        ], []
+
+    async with scripted(address, scripts), aclosing(watch_local(address, "n1", problems=problems)) as changes:
+        await told(changes)
+        assert {problem.subject for problem in problems.current} == {"Endpoint demo/web/evil"}
+        await told(changes)
+    assert problems.current == []
 
 
 # -- servers without batches ---------------------------------------------------------------------------------

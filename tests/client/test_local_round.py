@@ -215,6 +215,19 @@ def test_problems_are_taken_back(how: str, bad: bool) -> None:
     assert bool(watcher.faults) == bad
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_problems_of_a_round_that_is_dropped_do_not_count(whole: bool) -> None:
+    """Neither what it named, nor what it took back: the next round goes on from the one before."""
+    watcher = Watcher()
+    watcher.take_deltas(one(endpoints={"odd": BAD_PODS["every address"], "good": POD}), whole=True)
+    before = watcher.faults
+    dropped = watcher.new_round(whole=whole)
+    dropped.add([one(endpoints={"odd": POD, "good": BAD_PODS["an address"]})])
+    assert watcher.faults == before != set()
+    watcher.take_deltas(one(service=None, endpoints={"odd": POD}))
+    assert watcher.faults == set()
+
+
 def test_a_service_that_is_gone_takes_its_endpoints_along() -> None:
     """They are not told one by one, and must not be there again with another service of this name."""
     watcher = Watcher()

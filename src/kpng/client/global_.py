@@ -21,7 +21,7 @@ from kpng.wire.service import service_from_wire
 
 from .conversation import Plain
 from .open_ports import OpenPorts
-from .problems import SeenProblems
+from .problems import RoundProblems, SeenProblems
 from .rounds import ask, follow
 
 M = TypeVar("M", bound=Message)
@@ -40,8 +40,7 @@ async def watch_global(
     async with aclosing(rounds):
         async for collected in rounds:
             ports.close(collected.services, collected.endpoints, whole=collected.whole, any_open=collected.open)
-            if collected.whole:
-                seen.complete()
+            collected.problems.take_on()
             yield collected
 
 
@@ -52,6 +51,7 @@ async def ask_global(
     seen = SeenProblems(ProblemLog() if problems is None else problems)
     collected = await ask(address, [_conversation(seen, address)], tls)
     _open_ports().close(collected.services, collected.endpoints, whole=collected.whole, any_open=collected.open)
+    collected.problems.take_on()
     return collected
 
 
@@ -77,7 +77,7 @@ class GlobalRound:
         self.service_cidrs: dict[str, tuple[str, ...] | None] = {}
         self.open = False
         """Whether an endpoint's port may stand for all protocols of its service (`OpenPorts`)."""
-        self._problems = problems
+        self.problems = RoundProblems(problems)
         self._origin = origin
 
     def reset(self) -> None:
@@ -86,7 +86,7 @@ class GlobalRound:
         self.endpoints.clear()
         self.nodes.clear()
         self.service_cidrs.clear()
-        self._problems.reset()
+        self.problems.reset()
 
     def set(self, kind: int, path: str, value: bytes) -> None:
         self._put(kind, path, value)
@@ -99,7 +99,7 @@ class GlobalRound:
         if path is None:
             faults = Faults(f"Object {shown(text)}", self._origin)
             faults.add("", "not a path of the global state")
-            self._problems.note(faults)
+            self.problems.note(faults)
         elif kind == localv1.GlobalServiceInfos:
             self._put_service(path, value)
         elif kind == localv1.GlobalEndpointInfos:
@@ -117,7 +117,7 @@ class GlobalRound:
             faults.add("metadata.name", f"says that it is {service.key}")
             service = None
         self.services[key] = service
-        self._problems.note(faults)
+        self.problems.note(faults)
 
     def _put_endpoint(self, path: GlobalPath, value: bytes | None) -> None:
         if not path.name:  # the Go kpng's index by source: each endpoint comes once more, under its service
@@ -127,7 +127,7 @@ class GlobalRound:
         info = _decode(globalv1.EndpointInfo, value, faults, endpoint_info_from_wire)
         self.open = self.open or (info is not None and is_open(info.ports))
         self.endpoints.setdefault(group, {})[path.key] = info
-        self._problems.note(faults)
+        self.problems.note(faults)
 
     def _put_node(self, path: GlobalPath, value: bytes | None) -> None:
         faults = Faults(f"Node {path.name}", self._origin)
@@ -136,12 +136,12 @@ class GlobalRound:
             faults.add("metadata.name", f"says that it is {node.name}")
             node = None
         self.nodes[path.name] = node
-        self._problems.note(faults)
+        self.problems.note(faults)
 
     def _put_service_cidr(self, path: GlobalPath, value: bytes | None) -> None:
         faults = Faults(f"ServiceCIDR {path.name}", self._origin)
         self.service_cidrs[path.name] = _decode(globalv1.ServiceCIDR, value, faults, _cidrs)
-        self._problems.note(faults)
+        self.problems.note(faults)
 
 
 def _decode(

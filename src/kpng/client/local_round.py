@@ -23,7 +23,7 @@ from kpng.wire.paths import (
 from kpng.wire.proto import localv1_pb2 as localv1
 from kpng.wire.service import service_from_wire, service_to_wire
 
-from .problems import SeenProblems
+from .problems import RoundProblems, SeenProblems
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class LocalRound:
         self.emptied: set[ServiceKey] = set()
         self.open = False
         self.node: LocalNode | None = None
-        self.problems = problems
+        self.problems = RoundProblems(problems)
         self._origin = origin
 
     def reset(self) -> None:

@@ -36,7 +36,7 @@ class LocalMirror:
         if collected.whole:
             touched |= dict.fromkeys(self._state)
             self._services, self._endpoints = {}, {}
-            collected.problems.complete()
+        collected.problems.take_on()
         self._store(collected)
         changes = self._compare(touched)
         full, self._started = not self._started, True
