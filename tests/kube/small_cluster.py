@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,13 @@ async def seen(store: Store, node: str, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not (store.snapshot.complete and node in store.snapshot.nodes):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+def write_netrc(home: Path, patch: pytest.MonkeyPatch) -> None:
+    """A password for every machine that has none of its own, where ftp, curl and git look for it."""
+    (home / ".netrc").write_text("default login joe password secret\n")
+    (home / ".netrc").chmod(0o600)
+    patch.setenv("HOME", str(home))
 
 
 @contextlib.contextmanager

@@ -215,10 +215,12 @@ async def test_in_a_pod_whose_token_is_rotated(
 
 
 class ConnectProxy:
-    """An HTTP proxy for CONNECT (RFC 9110, section 9.3.6). It knows where NAME is; ``asked`` has its targets."""
+    """An HTTP proxy for CONNECT (RFC 9110, section 9.3.6). It knows where NAME is; ``asked`` has its targets,
+    ``authorizations`` who asked."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.authorizations: set[str] = set()
         self.url = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -240,8 +242,10 @@ class ConnectProxy:
         self._tasks.add(task)
         try:
             method, target, _ = (await reader.readline()).decode().split()
-            while (await reader.readline()).strip():
-                pass
+            while line := (await reader.readline()).decode().strip():
+                name, _, value = line.partition(": ")
+                if name == "Proxy-Authorization":
+                    self.authorizations.add(value)
             self.asked.append(f"{method} {target}")
             there = await asyncio.open_connection("127.0.0.1", int(target.rpartition(":")[2]))
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -265,23 +269,30 @@ async def proxy() -> AsyncIterator[ConnectProxy]:
         yield serving_proxy
 
 
+PASSWORD = "Basic " + base64.b64encode(b"joe:p@ss").decode()
+
+
+@pytest.mark.parametrize("user", ["", "joe:p%40ss@"], ids=["anybody", "joe"])
 @pytest.mark.parametrize("how", ["proxy-url", "environment"])
 async def test_through_a_proxy(
     how: str,
+    user: str,
     proxy: ConnectProxy,
     authority: CertificateAuthority,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    proxy_url = proxy.url.replace("://", f"://{user}")
     if how == "environment":
-        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-    given: dict[str, Any] = {"proxy-url": proxy.url} if how == "proxy-url" else {}
+        monkeypatch.setenv("HTTPS_PROXY", proxy_url)
+    given: dict[str, Any] = {"proxy-url": proxy_url} if how == "proxy-url" else {}
     async with serving("n1", token="t", ssl_context=server_tls(authority)) as server:
         url = f"https://{NAME}:{port_of(server)}"
         options = write_config(tmp_path / "c", url, {"token": "t"}, **trusting(authority), **given)
         async with following(options) as store:
             await seen(store, "n1")
     assert set(proxy.asked) == {f"CONNECT {NAME}:{port_of(server)}"}
+    assert proxy.authorizations == ({PASSWORD} if user else set())
 
 
 async def test_not_through_the_proxy_for_what_it_is_not_for(

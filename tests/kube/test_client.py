@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests.kube.scripted_server import ScriptedServer, failure
-from tests.kube.small_cluster import following
+from tests.kube.small_cluster import NAME, following, resolving, write_netrc
 
 from kpng.kube import AccessOptions
 
@@ -29,6 +29,33 @@ def kubeconfig(path: Path, server: ScriptedServer, token: str) -> AccessOptions:
     }
     path.write_text(yaml.safe_dump(config))
     return AccessOptions(kubeconfig=str(path))
+
+
+@pytest.mark.parametrize("token", ["", "t"], ids=["anonymous", "token"])
+async def test_passwords_of_others_are_not_sent(
+    server: ScriptedServer, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those in ~/.netrc are for ftp, curl and git."""
+    write_netrc(tmp_path, monkeypatch)
+    monkeypatch.setenv("NO_PROXY", "*")
+    server.url = server.url.replace("127.0.0.1", NAME)
+    options = kubeconfig(tmp_path / "c", server, token)
+    with resolving({NAME: ["127.0.0.1"]}):
+        async with following(options) as store, asyncio.timeout(5):
+            while not store.snapshot.complete:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+    assert {headers.get("Authorization") for headers in server.headers} == {f"Bearer {token}" if token else None}
+
+
+async def test_a_proxy_that_makes_no_sense_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://joe:secret@proxy:port")
+    monkeypatch.setenv("NO_PROXY", "elsewhere")
+    async with following(AccessOptions(server=f"http://{NAME}")), asyncio.timeout(5):
+        while len(caplog.messages) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert all(": the address of the server or of its proxy cannot be used; " in each for each in caplog.messages)
 
 
 async def test_a_watch_list_that_is_refused_for_an_old_token_is_asked_for_again(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from aiohttp import web
+from tests.kube.small_cluster import NAME, write_netrc
 
 from kpng.kube import AccessOptions, KubeOptions, KubeSource
 from kpng.kube.access import load_access
@@ -43,7 +44,8 @@ class Issuer:
         self.next_id_token = id_token()
         self.asked: list[tuple[dict[str, Any], str]] = []
         self.failing = 0
-        self.url = ""
+        self.url = self.base = ""
+        self.hosts: list[str] = []
 
     @contextlib.asynccontextmanager
     async def serving(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Issuer]:
@@ -53,19 +55,21 @@ class Issuer:
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-        self._base = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
-        self.url = f"{self._base}/realm"
+        self.base = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
+        self.url = f"{self.base}/realm"
         try:
             yield self
         finally:
             await runner.cleanup()
 
     async def _discover(self, request: web.Request) -> web.Response:
+        self.hosts.append(request.host)
         if self.failing:
             raise web.HTTPServiceUnavailable
-        return web.json_response({"issuer": self.url, "token_endpoint": f"{self._base}/tokens"})
+        return web.json_response({"issuer": self.url, "token_endpoint": f"{self.base}/tokens"})
 
     async def _tokens(self, request: web.Request) -> web.Response:
+        self.hosts.append(request.host)
         form = dict(await request.post())
         self.asked.append((form, request.headers.get("Authorization", "")))
         if form["refresh_token"] != self.refresh_token:
@@ -144,6 +148,26 @@ async def test_a_successor_goes_on_with_its_tokens(issuer: Issuer) -> None:
 @pytest.mark.parametrize("token", ["no-jwt", "a.b.c", id_token(None)])
 async def test_a_token_that_does_not_say_when_it_expires_is_used(issuer: Issuer, token: str) -> None:
     assert (await Oidc(settings(issuer, **{"id-token": token})).get()).authorization == f"Bearer {token}"
+
+
+@pytest.mark.parametrize("secret", ["", "a b"])
+async def test_no_password_but_the_client_secret_is_sent(
+    issuer: Issuer, secret: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_netrc(tmp_path, monkeypatch)
+    await Oidc(settings(issuer, **{"client-secret": secret})).get()
+    ((_, authorization),) = issuer.asked
+    assert authorization == ("Basic " + base64.b64encode(b"kpng:a+b").decode() if secret else "")
+
+
+async def test_an_issuer_behind_a_proxy(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the issuer itself that plays the proxy here: aiohttp's server takes whole URLs too."""
+    monkeypatch.setenv("HTTP_PROXY", issuer.url.removesuffix("/realm"))
+    monkeypatch.setenv("NO_PROXY", "elsewhere")
+    issuer.base = f"http://{NAME}"
+    config = settings(issuer, **{"idp-issuer-url": f"http://{NAME}/realm"})
+    assert (await Oidc(config).get()).authorization == f"Bearer {issuer.next_id_token}"
+    assert issuer.hosts == [NAME, NAME]
 
 
 async def test_an_issuer_in_trouble_is_asked_again(issuer: Issuer) -> None:

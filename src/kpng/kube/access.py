@@ -14,6 +14,7 @@ from .credentials import Credentials, CredentialsError, Fixed, Grant, TokenFile,
 from .exec_plugin import ExecPlugin
 from .kubeconfig import AuthProvider, Cluster, Kubeconfig, User, decoded, load_kubeconfig
 from .oidc import Oidc
+from .proxies import proxy_for
 from .tls import TLSContexts, TLSFiles
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -29,7 +30,7 @@ class AccessOptions(Struct, frozen=True):
 
 class Access:
     """A server, and what requests to it carry. Credentials and certificates are those of the moment: files that are
-    replaced are read again, what expires is renewed."""
+    replaced are read again, what expires is renewed. Without a ``proxy``, that of the environment counts."""
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class Access:
         server_hostname: str = "",
     ) -> None:
         self.server = server.rstrip("/")
-        self.proxy = proxy or None
+        self.proxy = proxy or proxy_for(server)
         self.server_hostname = server_hostname or None
         self.credentials = credentials
         self._tls = tls if self.server.startswith("https:") else None

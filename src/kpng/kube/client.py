@@ -33,7 +33,6 @@ class KubeClient:
         self._renewed = -_RENEW_SECONDS
         self._renewing = asyncio.Lock()
         self._session = open_session(
-            access.server,
             aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
             aiohttp.TCPConnector(socket_factory=_socket, use_dns_cache=False),
         )

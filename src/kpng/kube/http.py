@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -32,14 +31,9 @@ class HTTPError(Exception):
         self.access = access
 
 
-def open_session(
-    server: str, timeout: aiohttp.ClientTimeout, connector: aiohttp.TCPConnector
-) -> aiohttp.ClientSession:
-    """A session for requests to one server, through the proxy that the environment names. Go programs (kubectl)
-    never ask it for the machine itself; nor do we."""
-    host = urlsplit(server).hostname or ""
-    loopback = host in ("localhost", "::1") or host.startswith("127.")
-    return aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=not loopback, read_bufsize=2**21)
+def open_session(timeout: aiohttp.ClientTimeout, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    """A session for `requested`."""
+    return aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=2**21)
 
 
 @asynccontextmanager

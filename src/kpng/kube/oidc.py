@@ -15,6 +15,7 @@ from kpng.model import UserError
 
 from .credentials import CredentialsError, Grant, Minted, bearer
 from .kubeconfig import decoded
+from .proxies import proxy_for
 from .tls import TLSContexts, TLSFiles
 
 T = TypeVar("T", bound=Struct)
@@ -64,7 +65,7 @@ class Oidc(Minted):
             raise CredentialsError("oidc: the ID token has expired, and there is no refresh token")
         timeout = aiohttp.ClientTimeout(total=_SECONDS)
         try:
-            async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
+            async with aiohttp.ClientSession(timeout=timeout) as session:
                 tokens = await self._refresh(session)
         except (aiohttp.ClientError, OSError, msgspec.DecodeError, UserError) as error:
             raise CredentialsError(f"oidc: {self._issuer}: {error or 'no answer in time'}") from error
@@ -74,7 +75,8 @@ class Oidc(Minted):
     async def _refresh(self, session: aiohttp.ClientSession) -> _Tokens:
         """RFC 6749, section 6; a client without a secret names itself in the body (section 3.2.1)."""
         tls = self._tls.get()
-        async with session.get(f"{self._issuer}/.well-known/openid-configuration", ssl=tls) as response:
+        discovery = f"{self._issuer}/.well-known/openid-configuration"
+        async with session.get(discovery, ssl=tls, proxy=proxy_for(discovery)) as response:
             endpoint = (await _decode(response, _Provider)).token_endpoint
         form = {"grant_type": "refresh_token", "refresh_token": self._refresh_token}
         client, secret = self.given["client-id"], self.given.get("client-secret", "")
@@ -84,7 +86,9 @@ class Oidc(Minted):
             headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         else:
             form["client_id"] = client
-        async with session.post(endpoint, data=form, headers=headers, ssl=tls, allow_redirects=False) as response:
+        async with session.post(
+            endpoint, data=form, headers=headers, ssl=tls, proxy=proxy_for(endpoint), allow_redirects=False
+        ) as response:
             return await _decode(response, _Tokens)
 
 

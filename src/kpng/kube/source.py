@@ -158,4 +158,6 @@ def _text(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the connection broke off"
+    if isinstance(error, aiohttp.InvalidURL):  # which may hold a proxy's password
+        return "the address of the server or of its proxy cannot be used"
     return str(error) or type(error).__name__

@@ -66,7 +66,6 @@ class ApiWriter:
         self._patience = patience
         self._complained = False
         self._session = open_session(
-            access.server,
             aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=_CONNECT_SECONDS),
             aiohttp.TCPConnector(limit=0, socket_factory=socket_factory),
         )
