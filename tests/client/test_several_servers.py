@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from tests.client.brain import PATIENCE, a_store, listening, serving, told
 
-from kpng.client import ask_local, link, rounds, watch_local
+from kpng.client import ask_local, link, moves, rounds, watch_local
 from kpng.client.servers import Servers
 from kpng.model import ChangeSet, ServiceKey
+from kpng.server._connection import ServerConnection
 from kpng.server.grpc import GrpcServer, ServerCall
 from kpng.store import Kind, Store
 from kpng.testing import key, service
@@ -247,6 +248,57 @@ async def test_an_old_connection_is_left_without_a_gap(
     assert set(lines) - set(moved) == {f"connected to {addresses[0]}"}, "no connection was lost"
 
 
+@pytest.fixture
+def connections(monkeypatch: pytest.MonkeyPatch) -> list[ServerConnection]:
+    """All that are made to servers."""
+    seen: list[ServerConnection] = []
+    made = ServerConnection.connection_made
+
+    def counted(connection: ServerConnection, transport: asyncio.BaseTransport) -> None:
+        seen.append(connection)
+        made(connection, transport)
+
+    monkeypatch.setattr(ServerConnection, "connection_made", counted)
+    return seen
+
+
+async def test_one_that_keeps_nobody_is_not_hammered(
+    addresses: list[str], monkeypatch: pytest.MonkeyPatch, connections: list[ServerConnection]
+) -> None:
+    """It accepts, and wants us to go at once, as a proxy may that drains; each move costs a round."""
+    monkeypatch.setattr(moves, "FIRST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(moves, "LAST_PAUSE_SECONDS", 10.0)
+    async with (
+        serving(a_store("web"), addresses[0], max_connection_age_seconds=0.001),
+        aclosing(watch_local(addresses[0], "n1")) as changes,
+    ):
+        await told(changes)
+        coming = asyncio.ensure_future(told(changes))
+        await asyncio.sleep(1)
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+    assert 3 <= len(connections) <= 7, "each pause is longer than the one before"
+
+
+async def test_changes_do_not_wait_until_one_may_move(
+    addresses: list[str], monkeypatch: pytest.MonkeyPatch, connections: list[ServerConnection]
+) -> None:
+    monkeypatch.setattr(moves, "FIRST_PAUSE_SECONDS", 1000.0)
+    monkeypatch.setattr(moves, "LAST_PAUSE_SECONDS", 1000.0)
+    store = a_store("web")
+    async with (
+        serving(store, addresses[0], max_connection_age_seconds=0.001) as server,
+        aclosing(watch_local(addresses[0], "n1")) as changes,
+    ):
+        await told(changes)
+        for name in ("api", "db", "cache"):
+            coming = asyncio.ensure_future(told(changes))
+            await until(lambda: len(connections) == 2 and server.local_sets.watchers == 1)
+            put(store, name)
+            assert names(await coming) == {key(f"demo/{name}")}
+    assert len(connections) == 2
+
+
 async def test_who_moves_goes_on_where_it_was(addresses: list[str]) -> None:
     """The same instance is asked for the difference, which is nothing: one state in the whole life."""
     store, whole = a_store("web"), 0
@@ -294,7 +346,7 @@ async def test_where_there_is_nowhere_to_go_the_old_one_is_used_to_the_end(
     addresses: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has stopped listening, or the name leads nowhere: rounds of the old connection still count."""
-    monkeypatch.setattr(rounds, "MOVE_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(moves, "AGAIN_SECONDS", 0.02)
     store, path = a_store("web"), addresses[0].removeprefix("unix://")
     aging = {"max_connection_age_seconds": 0.05, "max_connection_age_grace_seconds": 60.0}
     async with serving(store, addresses[0], **aging), aclosing(watch_local(addresses[0], "n1")) as changes:

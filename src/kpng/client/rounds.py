@@ -13,6 +13,7 @@ from kpng.wire.proto import localv1_pb2 as localv1
 
 from .conversation import Conversation
 from .link import Link
+from .moves import STEADY_SECONDS, Moves
 from .servers import Server, Servers
 from .session import Methods, Patience, Session
 
@@ -27,11 +28,8 @@ LAST_FIRST_ROUND_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 CONNECT_SECONDS_OF_SEVERAL = 3.0
 """A machine that is off does not answer at all, and others may well."""
-STEADY_SECONDS = 5.0
-"""A connection that did not last as long is no better than none: there is a pause before the next but one."""
 PREFER_NEW_SECONDS = 1.0
 """How long a round of a server that goes away is kept back: the one we move to tells the same."""
-MOVE_AGAIN_SECONDS = 5.0
 
 
 async def follow(
@@ -90,7 +88,7 @@ class _Watch(Generic[R]):
         self._session: Session[R] | None = None
         self._position: localv1.Position | None = None
         self._patience = FIRST_ROUND_SECONDS
-        self._move_at = 0.0
+        self._moves = Moves()
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -179,10 +177,10 @@ class _Watch(Generic[R]):
         Both tell what is new since the same round, so that one of them is enough. None: it did not work (yet).
         """
         loop = asyncio.get_running_loop()
-        if (wait := self._move_at - loop.time()) > 0:
+        if (wait := self._moves.wait(loop.time())) > 0:
             await asyncio.wait({reading}, timeout=wait)
             return None
-        self._move_at = loop.time() + MOVE_AGAIN_SECONDS
+        self._moves.attempt(loop.time())
         moving = asyncio.create_task(self._begin_anywhere())
         try:
             await asyncio.wait({reading, moving}, return_when=asyncio.FIRST_COMPLETED)
@@ -192,7 +190,7 @@ class _Watch(Generic[R]):
                 self._see_off(moved[0])
             raise
         if (moved := await _stop(moving)) is not None:
-            self._move_at = 0.0
+            self._moves.worked(loop.time())
             self._link.moved(session.server, moved[0].server)
         return moved
 
