@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from kpng.client import _connection, grpc
 from kpng.client.grpc import GrpcConnection
 from kpng.server.grpc import GrpcServer
-from kpng.wire.http2 import Event, SettingsReceived
+from kpng.wire.http2 import Event, Keepalive, SettingsReceived
 
 PATIENCE = 5
 
@@ -83,3 +84,14 @@ async def test_a_task_cancelled_when_the_server_answers_leaves_no_connection(
         while server.connection_count:  # noqa: ASYNC110 -- what is waited for has no event
             await asyncio.sleep(0.01)
     await server.close()
+
+
+async def test_a_loss_that_nobody_waits_for_is_no_error() -> None:
+    """The task that connected was cancelled before it came to wait for the server's first words."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    connection = _connection.ClientConnection(Keepalive(), "tcp://brain:1")
+    connection.lost("gone")
+    del connection
+    gc.collect()
+    assert complaints == []

@@ -80,6 +80,7 @@ class ClientConnection(Http2Protocol):
         self.refusal = f"{self.peer}: {reason}"
         if not self.settled.done():
             self.settled.set_exception(ConnectionError(reason))
+            self.settled.exception()  # looked at: where the task was cancelled that connects, nobody else does
         for stream_id in list(self.calls):
             self.end(stream_id, ConnectionError(self.refusal))
 
