@@ -49,6 +49,12 @@ async def following(access: AccessOptions, **filters: Any) -> AsyncIterator[Stor
             await task
 
 
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 async def seen(store: Store, node: str, seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
         while not (store.snapshot.complete and node in store.snapshot.nodes):  # noqa: ASYNC110

@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from email.utils import formatdate
 from typing import Any
 
@@ -26,6 +26,7 @@ from tests.kube.scripted_server import (
     page,
     watch,
 )
+from tests.kube.small_cluster import until
 
 from kpng.kube import AccessOptions
 from kpng.model import ServiceKey
@@ -38,12 +39,6 @@ def following(server: ScriptedServer, **filters: Any) -> contextlib.AbstractAsyn
 
 def names(store: Store) -> set[str]:
     return {key.name for key in store.snapshot.services}
-
-
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from .http import open_session, requested
 from .reflector import Request
 
 _CONNECT_SECONDS = 15.0
+_STREAM_SECONDS = 30.0  # until its head is there: that of a watch comes at once, whatever happens later
 _RENEW_SECONDS = 10.0
 _SOCKET_OPTIONS = {
     socket.TCP_KEEPIDLE: 30,
@@ -73,7 +74,8 @@ class KubeClient:
 
     @asynccontextmanager
     async def _get(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
-        get = requested(self._session, self._access, "GET", request.path, params=request.params)
+        patience = _STREAM_SECONDS if request.stream else None
+        get = requested(self._session, self._access, "GET", request.path, params=request.params, patience=patience)
         async with asyncio.timeout(request.timeout), get as response:
             yield response
 

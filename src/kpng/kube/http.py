@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -46,13 +47,15 @@ async def requested(
     params: Mapping[str, str] | None = None,
     data: bytes | None = None,
     user_agent: str = "kpng",
+    patience: float | None = None,
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """The answer to one request, its body not yet read. Raises `HTTPError`, aiohttp.ClientError, TimeoutError."""
+    """The answer to one request, its body not yet read. ``patience``: the seconds until its head must have come.
+    Raises `HTTPError`, aiohttp.ClientError, TimeoutError."""
     authentication, tls = await access.authenticate()
     headers = {"Accept": "application/json", "User-Agent": user_agent, **authentication}
     if data is not None:
         headers["Content-Type"] = "application/json"
-    async with session.request(
+    request = session.request(
         method,
         access.server + path,
         params=params,
@@ -62,9 +65,11 @@ async def requested(
         proxy=access.proxy,
         server_hostname=access.server_hostname,
         allow_redirects=False,
-    ) as response:
+    )
+    async with asyncio.timeout(patience) as limit, request as response:
         if not 200 <= response.status < 300:
             raise await _error(response, access)
+        limit.reschedule(None)
         yield response
 
 

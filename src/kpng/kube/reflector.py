@@ -28,6 +28,7 @@ _INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 _WATCH_SECONDS = (300, 600)
 _WATCH_LIST_SECONDS = (120, 180)  # no longer: if the initial events have not ended by then, a list is next
 _LIST_SECONDS = 120
+_CHECK_SECONDS = 5
 _GRACE_SECONDS = 30.0
 _DENIED = (401, 403)
 _DENIED_SECONDS = 1.0  # a server that has just started may not have read its RBAC rules yet
@@ -110,10 +111,10 @@ class Reflector:
 
     def request(self) -> Request:
         """What to ask now."""
-        if self.phase in (Phase.LIST, Phase.CHECK):
-            self._seconds = 0
-            params = self._list_params() if self.phase is Phase.LIST else self._check_params()
-            return Request(self._resource.path, params, stream=False)
+        if self.phase is Phase.LIST:
+            return self._body(self._list_params(), _LIST_SECONDS)
+        if self.phase is Phase.CHECK:
+            return self._body(self._check_params(), _CHECK_SECONDS)
         first = self.phase is Phase.WATCH_LIST
         self._seconds = self._chance.randint(*(_WATCH_LIST_SECONDS if first else _WATCH_SECONDS))
         params = self._selector() | {
@@ -126,6 +127,10 @@ class Reflector:
         else:
             params["resourceVersion"] = self._version
         return Request(self._resource.path, params, True, self._seconds)
+
+    def _body(self, params: dict[str, str], seconds: int) -> Request:
+        self._seconds = 0
+        return Request(self._resource.path, params, False, seconds)
 
     def _selector(self) -> dict[str, str]:
         resource = self._resource
