@@ -6,12 +6,14 @@ Needs root; works in network namespaces of its own. Two nodes, each with a brain
 (``kpng local to-nft``). While Services are churned at ``--rate``, every few seconds one thing goes wrong: the API
 server is killed (its journal brings everything back), the first node's brain or agent is killed, the streams of
 both nodes are cut, somebody flushes both nodes' rulesets or deletes kpng's tables. The second node's brain and
-agent are never killed: their memory is what tells of leaks. A client behind each node connects to random services
-all the time; each has ready endpoints at any moment, so each connection has to be answered.
+agent are never killed: their memory is what tells of leaks. One service has ``--large-endpoints``. A client
+behind each node connects to random services all the time; each has ready endpoints at any moment, so each
+connection has to be answered.
 
 Figures: ``equal`` (1: both nodes hold exactly what an agent that starts now writes), ``rss_growth_percent_NAME``
-(from a fifth of the time on to the end), ``rss_slope_NAME`` (MiB an hour, fitted over that time), ``faults``,
-``changes``, ``requests``, ``failed``, ``compared`` (rules and elements).
+(from a third of the time on to the end), ``rss_slope_NAME`` (MiB an hour, fitted over that time), ``faults``,
+``changes``, ``requests``, ``failed``, ``compared`` (rules and elements). It fails if the nodes are not equal, or if
+one that was never killed grew by more than ``--max-growth-percent``; runs of less than 5 minutes only warm up.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import cycle
 from pathlib import Path
@@ -45,14 +47,19 @@ from benchmarks.harness import Figures, parser, report, resident_mib
 from benchmarks.kernel_state import TABLES, differences, kernel_state
 from kpng.lab.netns import CommandError
 from kpng.load import Churn, Shape
+from kpng.load.objects import INSTANCE
 from kpng.load.progress import Tally
 from kpng.load.run import Loader, LoadOptions
+from kpng.load.writer import ApiWriter
 
 _DOWN_SECONDS = 1.0
 _PROBE_PAUSE = 0.02
 _SAMPLE_SECONDS = 0.5
 _TOLD_SECONDS = 5.0
 _QUIET_SECONDS = 30.0
+_JUDGED_MINUTES = 5.0
+_LARGE_SHARE = 0.05
+"""Of the changes, and of the connections, that are to the large service."""
 
 
 class Side:
@@ -83,14 +90,13 @@ class Side:
         for service in (0, shape.services - 1):
             await self.prober.first_answer(shape.cluster_ip(service, "IPv4"))
 
-    async def ask(self, shape: Shape, during: Callable[[], str]) -> None:
+    async def ask(self, address: Callable[[random.Random], str], during: Callable[[], str]) -> None:
         """One connection after the other. ``during``: the last fault."""
         chance = random.Random(self.name)
         while True:
-            address = shape.cluster_ip(chance.randrange(shape.services), "IPv4")
             self.requests += 1
             try:
-                await self.prober.ask(address)
+                await self.prober.ask(address(chance))
             except OSError as error:
                 self.failures[f"{during()}: {error}"] += 1
             await asyncio.sleep(_PROBE_PAUSE)
@@ -102,10 +108,9 @@ class Memory:
     def __init__(self, processes: list[Process]) -> None:
         self._processes = processes
         self._samples: dict[str, list[tuple[float, float]]] = {process.name: [] for process in processes}
-        self._began = time.monotonic()
 
     def sample(self) -> None:
-        now = time.monotonic() - self._began
+        now = time.monotonic()
         for process in self._processes:
             if process.runs:
                 self._samples[process.name].append((now, resident_mib(process.pid)))
@@ -114,19 +119,33 @@ class Memory:
         return ", ".join(f"{name} {samples[-1][1]:.0f} MiB" for name, samples in self._samples.items() if samples)
 
     def figures(self) -> Figures:
-        """Growth and slope since a fifth of the time. A tenth of the time at each end is averaged: the allocator
-        breathes."""
-        end = time.monotonic() - self._began
         figures: Figures = {}
         for name, samples in self._samples.items():
-            late = [(at, mib) for at, mib in samples if at >= end / 5]
-            first = statistics.fmean(mib for at, mib in late if at <= end * 0.3)
-            last = statistics.fmean(mib for at, mib in late if at >= end * 0.9)
-            slope = statistics.linear_regression(*zip(*late, strict=True)).slope
-            figures[f"rss_mib_{name}"] = last
-            figures[f"rss_growth_percent_{name}"] = 100 * (last - first) / first
-            figures[f"rss_slope_{name}"] = slope * 3600
+            figures |= {f"{figure}_{name}": value for figure, value in growth(samples).items()}
         return figures
+
+
+def growth(samples: Sequence[tuple[float, float]]) -> Figures:
+    """Of (seconds, MiB) since a third of the time: what comes before is warming up. A tenth of the time is averaged
+    at each end: the allocator breathes."""
+    began, end = samples[0][0], samples[-1][0]
+    after = [began + (end - began) * share for share in (1 / 3, 1 / 3 + 0.1, 0.9)]
+    late = [(at, mib) for at, mib in samples if at >= after[0]]
+    first = statistics.fmean(mib for at, mib in late if at <= after[1])
+    last = statistics.fmean(mib for at, mib in late if at >= after[2])
+    slope = statistics.linear_regression(*zip(*late, strict=True)).slope
+    return {"rss_mib": last, "rss_growth_percent": 100 * (last - first) / first, "rss_slope": slope * 3600}
+
+
+def faults_in(figures: Figures, names: Sequence[str], minutes: float, most_percent: float) -> list[str]:
+    """What must not be. ``names``: the processes that were never killed."""
+    found = []
+    if not figures["equal"]:
+        found.append("the kernel does not hold what a fresh start would write")
+    for name in names if minutes >= _JUDGED_MINUTES else ():
+        if (percent := figures[f"rss_growth_percent_{name}"]) > most_percent:
+            found.append(f"the memory of {name} grew by {percent:.1f} % ({most_percent:g} % are allowed)")
+    return found
 
 
 class Soak:
@@ -136,7 +155,8 @@ class Soak:
         self.rig = rig
         self.given = given
         self.shape = Shape(services=given.services, endpoints=given.endpoints, nodes=given.nodes)
-        self.churn = Churn(self.shape)
+        self.large = large_shape(self.shape, given.large_endpoints)
+        self.large_address = ""
         self.tally = Tally()
         numbers = f"services={given.services},endpoints={given.endpoints},nodes={given.nodes}"
         self.api = rig.api_server("--journal", str(folder / "journal"), "--shape", numbers)
@@ -150,30 +170,35 @@ class Soak:
     async def run(self) -> Figures:
         self.api.start()
         await until(lambda: "serving on" in self.api.log.read_text(), "listen", self.api, 300.0)
-        for side in self.sides:
-            await side.start(self.shape)
-        seconds = self.given.minutes * 60
-        self.end = time.monotonic() + seconds
-        async with self._asking(), self.rig.writer(patience=600.0) as writer, asyncio.TaskGroup() as group:
-            options = LoadOptions(rate=self.given.rate, seconds=seconds, workers=8)
-            loader = Loader(writer, self.churn, self.tally, options)
-            group.create_task(loader.change())
-            group.create_task(self._go_wrong())
-            group.create_task(self._watch())
+        async with self.rig.writer(patience=600.0) as writer:
+            loaders = [self._loader(writer, self.shape, 1 - _LARGE_SHARE if self.large else 1)]
+            if self.large:
+                loaders.append(self._loader(writer, self.large, _LARGE_SHARE))
+                await loaders[-1].make()
+                self.large_address = await _cluster_ip(writer, self.large)
+            for side in self.sides:
+                await side.start(self.shape)
+            self.end = time.monotonic() + self.given.minutes * 60
+            async with self._asking(), asyncio.TaskGroup() as group:
+                for loader in loaders:
+                    group.create_task(loader.change())
+                group.create_task(self._go_wrong())
+                group.create_task(self._watch())
         return self._figures() | await self._compared()
 
-    async def _churn(self, seconds: float) -> None:
-        async with self.rig.writer(patience=600.0) as writer, asyncio.TaskGroup() as group:
-            options = LoadOptions(rate=self.given.rate, seconds=seconds, workers=8)
-            loader = Loader(writer, self.churn, self.tally, options)
-            group.create_task(loader.change())
-            group.create_task(self._go_wrong())
-            group.create_task(self._watch())
+    def _loader(self, writer: ApiWriter, shape: Shape, share: float) -> Loader:
+        options = LoadOptions(rate=self.given.rate * share, seconds=self.given.minutes * 60, workers=8)
+        return Loader(writer, Churn(shape), self.tally, options)
+
+    def _some_address(self, chance: random.Random) -> str:
+        if self.large_address and chance.random() < _LARGE_SHARE:
+            return self.large_address
+        return self.shape.cluster_ip(chance.randrange(self.shape.services), "IPv4")
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
         """The clients ask for as long as the block lasts."""
-        tasks = [asyncio.create_task(side.ask(self.shape, lambda: self.last_fault)) for side in self.sides]
+        tasks = [asyncio.create_task(side.ask(self._some_address, lambda: self.last_fault)) for side in self.sides]
         try:
             yield
         finally:
@@ -298,6 +323,21 @@ class Soak:
         return True
 
 
+def large_shape(shape: Shape, endpoints: int) -> Shape | None:
+    """One service more, on the same nodes."""
+    if not endpoints:
+        return None
+    sites = tuple(map(shape.site, range(shape.node_count)))
+    return Shape(services=1, endpoints=endpoints, sites=sites, prefix="kpng-large", cluster_ips=False)
+
+
+async def _cluster_ip(writer: ApiWriter, shape: Shape) -> str:
+    """What the API server gave the first service."""
+    found = [thing async for thing in writer.list("Service", f"{INSTANCE}={shape.prefix}")]
+    address: str = found[0]["spec"]["clusterIP"]
+    return address
+
+
 def say(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
@@ -310,17 +350,19 @@ async def run(given: argparse.Namespace) -> None:
         finally:
             for side in soak.sides:
                 side.prober.close()
-    equal = min(value for name, value in figures.items() if name.startswith("equal_"))
-    report("soak", given, {**figures, "equal": equal})
-    if not equal:
-        raise RigError("the kernel does not hold what a fresh start would write")
+    figures["equal"] = min(value for name, value in figures.items() if name.startswith("equal_"))
+    report("soak", given, figures)
+    spared = [process.name for process in (soak.spared.brain, soak.spared.agent)]
+    if found := faults_in(figures, spared, given.minutes, given.max_growth_percent):
+        raise RigError("; ".join(found))
 
 
 def main() -> None:
-    flags = parser(__doc__, services=1000, endpoints=5, nodes=50)
+    flags = parser(__doc__, services=1000, endpoints=5, nodes=50, large_endpoints=1000)
     flags.add_argument("--minutes", type=float, default=30.0, help="how long things change and go wrong")
     flags.add_argument("--rate", type=float, default=20.0, help="changes a second")
     flags.add_argument("--fault-every", type=float, default=10.0, metavar="SECONDS")
+    flags.add_argument("--max-growth-percent", type=float, default=15.0, help="of a process that is never killed")
     given = flags.parse_args()
     run_to_end(run(given))
 

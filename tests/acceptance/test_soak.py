@@ -45,7 +45,8 @@ def test_churn_with_faults(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     figures = json.loads(path.read_text())["figures"]
     assert (figures["equal"], figures["equal_killed"], figures["equal_spared"]) == (1, 1, 1)
-    assert figures["compared"] > 200 * 5
+    assert figures["compared"] > 200 * 5 + 900, "the large service is among them"
+    assert "grew" not in done.stderr, "so short a run only warms up"
     assert all(figures[f"faults_{fault}"] >= 1 for fault in FAULTS)
     assert figures["changes"] > 300
     assert figures["refused"] == 0
