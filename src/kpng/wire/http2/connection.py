@@ -74,7 +74,7 @@ class Connection:
         self._initial_window = frames.DEFAULT_WINDOW
         self._window = ReceiveWindow(limits.connection_window)
         self._guard = FloodGuard(limits)
-        self._sender = Sender(limits.max_sent_frame_bytes, self._on_turn)
+        self._sender = Sender(limits.max_sent_frame_bytes)
         self._greet()
 
     def _greet(self) -> None:
@@ -161,7 +161,7 @@ class Connection:
 
     def take_output(self, limit: int = OUTPUT_BYTES) -> list[Buffer]:
         """What to write next, about ``limit`` bytes; empty if nothing may go now."""
-        return self._sender.take(limit)
+        return self._sender.take(limit, self._on_turn)
 
     def take_drained(self) -> list[int]:
         """The streams whose data has all been handed out since the last time."""

@@ -18,7 +18,6 @@ class Sender:
     __slots__ = (
         "_control",
         "_max_frame_bytes",
-        "_on_turn",
         "_ready",
         "_starved",
         "control_bytes",
@@ -26,7 +25,7 @@ class Sender:
         "window",
     )
 
-    def __init__(self, max_frame_bytes: int, on_turn: Callable[[Stream, int], None]) -> None:
+    def __init__(self, max_frame_bytes: int) -> None:
         self.window = DEFAULT_WINDOW
         self.frame_bytes = DEFAULT_FRAME_BYTES
         self.control_bytes = 0
@@ -34,7 +33,6 @@ class Sender:
         self._ready: list[Stream] = []
         self._starved: dict[int, Stream] = {}
         self._max_frame_bytes = max_frame_bytes
-        self._on_turn = on_turn
 
     @property
     def has_output(self) -> bool:
@@ -82,15 +80,20 @@ class Sender:
             raise StreamError(stream.id, ErrorCode.FLOW_CONTROL_ERROR, "window overflows")
         self.schedule(stream)
 
-    def take(self, limit: int) -> list[Buffer]:
-        """The next buffers, about ``limit`` bytes and at least one frame if there is any that may go."""
+    def take(self, limit: int, on_turn: Callable[[Stream, int], None]) -> list[Buffer]:
+        """The next buffers, about ``limit`` bytes and at least one frame if there is any that may go.
+
+        ``on_turn`` hears of each stream that had its turn, and how many bytes of DATA it sent.
+        """
         out, self._control = self._control, []
         size, self.control_bytes = self.control_bytes, 0
         while self._ready and size < limit:
             stream = self._ready.pop(0)
             stream.scheduled = False
             if not stream.closed:
-                size += self._send(stream, out)
+                sent = self._send(stream, out)
+                on_turn(stream, sent)
+                size += sent
         return out
 
     def _send(self, stream: Stream, out: list[Buffer]) -> int:
@@ -108,7 +111,6 @@ class Sender:
             self._starved[stream.id] = stream
         elif stream.send_window > 0:
             self.schedule(stream)
-        self._on_turn(stream, sent)
         return sent
 
     def _data_frame(self, stream: Stream, pieces: list[Buffer], out: list[Buffer]) -> int:
