@@ -122,7 +122,9 @@ async def test_no_server_at_all() -> None:
         await load_access(AccessOptions())
 
 
-@pytest.mark.parametrize("server", ["10.0.0.1:6443", "ftp://x", "localhost"])
+@pytest.mark.parametrize(
+    "server", ["10.0.0.1:6443", "ftp://x", "localhost", "http://[::1", "https://", "https://a:99999", "http://a:x"]
+)
 async def test_what_is_no_url(server: str) -> None:
     with pytest.raises(UserError, match=r"not an http:// or https:// URL"):
         await load_access(AccessOptions(server=server))

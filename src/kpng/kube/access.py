@@ -63,7 +63,7 @@ async def load_access(options: AccessOptions, before: Access | None = None) -> A
 
     Everything is read anew, but for what only the access ``before`` knows. Raises `kpng.UserError`.
     """
-    if options.server and urlsplit(options.server).scheme not in ("http", "https"):
+    if options.server and not _is_url(options.server):
         raise UserError(f"--server {options.server}: not an http:// or https:// URL")
     if options.server and not options.kubeconfig:
         return Access(options.server)
@@ -92,12 +92,21 @@ def _from_kubeconfig(path: str, server: str, before: Access | None) -> Access:
     return access
 
 
+def _is_url(text: str) -> bool:
+    """Whether an HTTP client can use it: it has a host, and a port, if any, that is one."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _access(config: Kubeconfig, server: str) -> Access:
     cluster, user = config.cluster, config.user
     server = server or cluster.server
-    if urlsplit(server).scheme not in ("http", "https"):
+    if not _is_url(server):
         raise UserError(f"server {server}: not an http:// or https:// URL")
-    if cluster.proxy_url and urlsplit(cluster.proxy_url).scheme not in ("http", "https"):
+    if cluster.proxy_url and not _is_url(cluster.proxy_url):
         raise UserError(f"proxy-url {cluster.proxy_url}: only http:// and https:// proxies are supported")
     tls = TLSContexts(_tls_files(cluster, user))
     if server.startswith("https:"):
