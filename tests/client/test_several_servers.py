@@ -398,6 +398,26 @@ async def test_a_watch_that_ends_while_moving_leaves_nothing_behind(addresses: l
             await until(lambda server=server: server._server.connection_count == 0)
 
 
+async def test_a_watch_may_end_at_any_step_of_a_move(addresses: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also at that where the new session is there and nobody has it yet."""
+    begun = asyncio.Event()
+    attempt = moves.Moves.attempt
+    monkeypatch.setattr(moves.Moves, "attempt", lambda self, now: (attempt(self, now), begun.set()))
+    store = a_store("web")
+    for steps in range(40):
+        async with serving(store, addresses[0], max_connection_age_seconds=0.005) as server:
+            async with aclosing(watch_local(addresses[0], "n1")) as changes:
+                await told(changes)
+                begun.clear()
+                coming = asyncio.ensure_future(anext(changes))
+                await begun.wait()
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+            await until(lambda server=server: server._server.connection_count == 0)
+
+
 async def test_clients_that_cannot_move_are_cut_after_the_grace(addresses: list[str]) -> None:
     """The consumer is busy: it asks for nothing, and so it does not move; later it comes back, and goes on."""
     store = a_store("web")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 from kpng.wire.grpc import GrpcError
@@ -93,7 +93,8 @@ class _Watch(Generic[R]):
 
     async def close(self) -> None:
         self._leave()
-        await asyncio.gather(*self._farewells)
+        while self._farewells:  # one may lead to another
+            await asyncio.gather(*self._farewells)
 
     async def next(self) -> R:
         """The next complete round, from whichever server."""
@@ -149,7 +150,10 @@ class _Watch(Generic[R]):
 
     def _see_off(self, session: Session[R]) -> None:
         """Close it; that may take a moment, and nobody has to wait for it."""
-        farewell = asyncio.create_task(session.close())
+        self._later(session.close())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        farewell = asyncio.create_task(work)
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
 
@@ -168,8 +172,7 @@ class _Watch(Generic[R]):
                     return collected
             return await reading
         finally:
-            await _drop(reading)
-            await _drop(asked_to_go)
+            await _drop(reading, asked_to_go)
 
     async def _move(self, session: Session[R], reading: asyncio.Task[R]) -> tuple[Session[R], R] | None:
         """Make before break: the old server is left when the new one has told what there is to tell.
@@ -185,14 +188,19 @@ class _Watch(Generic[R]):
         try:
             await asyncio.wait({reading, moving}, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait({moving}, timeout=PREFER_NEW_SECONDS)
+            moved = await _stop(moving)
         except asyncio.CancelledError:
-            if (moved := await _stop(moving)) is not None:
-                self._see_off(moved[0])
+            self._later(self._abandon(moving))
             raise
-        if (moved := await _stop(moving)) is not None:
+        if moved is not None:
             self._moves.worked(loop.time())
             self._link.moved(session.server, moved[0].server)
         return moved
+
+    async def _abandon(self, moving: asyncio.Task[tuple[Session[R], R] | None]) -> None:
+        """Nobody waits for it any more, but it may have come to a session."""
+        if (moved := await _stop(moving)) is not None:
+            await moved[0].close()
 
     async def _begin_anywhere(self) -> tuple[Session[R], R] | None:
         """A session with any of the servers; None where it cannot be had."""
@@ -216,7 +224,8 @@ async def _stop(task: asyncio.Task[T]) -> T | None:
     return None if task.cancelled() else task.result()
 
 
-async def _drop(task: asyncio.Task[Any]) -> None:
-    """End a task, whatever becomes of it."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _drop(*tasks: asyncio.Task[Any]) -> None:
+    """End tasks, whatever becomes of them."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
