@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml requirements.lock | packages
 	@touch $@
 
 lock:  ## Pin the newest allowed versions of all dependencies
-	$(BIN)/pip-compile --quiet --extra dev --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+	$(BIN)/pip-compile --quiet --extra all --extra dev --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 		--no-emit-find-links --allow-unsafe --strip-extras --output-file requirements.lock pyproject.toml
 
 proto:  ## Regenerate the protobuf stubs

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from kpng.server import ApiServer
     from kpng.sources import Source
-    from kpng.store import Snapshot, Store, Transaction
+    from kpng.store import Kind, Snapshot, Store, Transaction
 
 __version__ = "0.1.0"
 
@@ -48,6 +48,7 @@ __all__ = [
     "EndpointPort",
     "Family",
     "IPSet",
+    "Kind",
     "LocalNode",
     "LocalService",
     "LocalView",
@@ -79,7 +80,7 @@ _ROOMS = {
     "localize": ("LocalView", "change_sets"),
     "server": ("ApiServer",),
     "sources": ("Source",),
-    "store": ("Snapshot", "Store", "Transaction"),
+    "store": ("Kind", "Snapshot", "Store", "Transaction"),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}
 

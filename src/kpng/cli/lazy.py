@@ -7,6 +7,8 @@ from importlib import import_module
 
 import click
 
+from kpng.model import UserError
+
 
 class LazyGroup(click.Group):
     """A group with subcommands of its own, and ``lazy`` ones before them: each the click command of that name (with
@@ -21,5 +23,32 @@ class LazyGroup(click.Group):
         if cmd_name not in self.lazy:
             return super().get_command(ctx, cmd_name)
         name = cmd_name.replace("-", "_")
-        command: click.Command = getattr(import_module(f"{__package__}.{name}"), name)
+        try:
+            command: click.Command = getattr(import_module(f"{__package__}.{name}"), name)
+        except ModuleNotFoundError as error:
+            return _not_installed(cmd_name, not_installed(cmd_name, error))
         return command
+
+
+def not_installed(name: str, error: ModuleNotFoundError) -> UserError:
+    """What to tell where a command needs a package that is not there; a module of ours that is not is a fault, and
+    raised as it is."""
+    if error.name is None or error.name.startswith("kpng"):
+        raise error
+    return UserError(f"{name} needs the package {error.name}, which is not installed: pip install 'kpng[all]'")
+
+
+def _not_installed(name: str, reason: UserError) -> click.Command:
+    """In place of a command: it is listed, and says what to do."""
+
+    def tell(_words: tuple[str, ...]) -> None:
+        raise reason
+
+    return click.Command(
+        name,
+        callback=tell,
+        params=[click.Argument(["_words"], nargs=-1)],
+        short_help="Not installed: pip install 'kpng[all]'",
+        add_help_option=False,
+        context_settings={"ignore_unknown_options": True},
+    )

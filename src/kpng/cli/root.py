@@ -6,6 +6,7 @@ import asyncio
 import os
 import platform
 import sys
+from typing import NoReturn
 
 import click
 from click.shell_completion import get_completion_class
@@ -15,7 +16,7 @@ from kpng.backends import backend_names, load_backend
 from kpng.model import UserError
 from kpng.ops import FORMATS, LEVELS, configure_logging
 
-from .lazy import LazyGroup
+from .lazy import LazyGroup, not_installed
 from .output import OutputClosedError, guard_standard_output
 from .running import EXIT_DONE, UserMistake
 
@@ -107,6 +108,12 @@ def main() -> None:
         root(prog_name="kpng")
     except OutputClosedError:
         sys.exit(EXIT_DONE)
+    except ModuleNotFoundError as error:
+        _end(not_installed("kpng", error))
     except UserError as error:
-        UserMistake(str(error)).show()
-        sys.exit(UserMistake.exit_code)
+        _end(error)
+
+
+def _end(error: UserError) -> NoReturn:
+    UserMistake(str(error)).show()
+    sys.exit(UserMistake.exit_code)

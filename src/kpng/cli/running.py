@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import click
-import uvloop
 
 from kpng.model import UserError
 from kpng.ops import run_until_signal
@@ -40,11 +40,19 @@ def run_to_end(work: Coroutine[Any, Any, int | None]) -> None:
     mistake."""
     gc.set_threshold(*GC_THRESHOLDS)
     try:
-        code = uvloop.run(run_until_signal(work))
+        code = _run(run_until_signal(work))
     except Exception as error:  # not except*: what is raised inside that comes out as a group again
         raise _ending(list(_causes(error))) from None
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _run(work: Coroutine[Any, Any, int | None]) -> int | None:
+    try:
+        import uvloop  # noqa: PLC0415 -- not there on every system
+    except ModuleNotFoundError:
+        return asyncio.run(work)
+    return uvloop.run(work)
 
 
 def _ending(errors: list[Exception]) -> Exception:
