@@ -88,10 +88,11 @@ def until(machine: Namespace, port: int, status: int, path: str = "/") -> None:
 
 
 @pytest.mark.netns
-def test_beside_to_nft(machine: Namespace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["to-nft", "to-healthchecks"])
+def test_services_are_as_healthy_as_their_endpoints_here(machine: Namespace, tmp_path: Path, backend: str) -> None:
     """L4 and L6: the node is healthy for a Service as long as it has an endpoint of it that is ready."""
     path = write(tmp_path, *OBJECTS)
-    words = ["file", "-i", str(path), "to-local", "to-nft", "--node-name", "n1"]
+    words = ["file", "-i", str(path), "to-local", backend, "--node-name", "n1"]
     with machine.popen(*KPNG, *words, "--healthz-bind-address", "127.0.0.1:10256") as process:
         try:
             until(machine, 32100, 200)

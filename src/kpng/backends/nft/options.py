@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Sequence
 
 import click
 from msgspec import Struct
 
+from kpng.backends.node_ports import cidr_of, is_loopback, node_port_addresses, node_port_addresses_option, split
 from kpng.model import (
     PRIMARY,
     DetectLocalMode,
     Family,
-    InvalidObjectError,
     UserError,
     family_of,
     of_family,
-    parse_cidr,
 )
 
 log = logging.getLogger(__name__)
 
 _LONGEST_INTERFACE_NAME = 15
-_LOOPBACK = {Family.IPV4: ipaddress.ip_network("127.0.0.0/8"), Family.IPV6: ipaddress.ip_network("::1/128")}
 
 
 class Options(Struct, frozen=True):
@@ -55,12 +52,7 @@ class Options(Struct, frozen=True):
         """Where node ports are offered, as far as options say. Loopback addresses never are (KEP-3866)."""
         if self.node_port_addresses == PRIMARY or not self.restricts_node_ports(family):
             return []
-        return [cidr for cidr in of_family(self.node_port_addresses, family) if not _is_loopback(cidr)]
-
-
-def _is_loopback(cidr: str) -> bool:
-    network, loopback = ipaddress.ip_network(cidr), _LOOPBACK[family_of(cidr)]
-    return network.prefixlen >= loopback.prefixlen and network.overlaps(loopback)
+        return [cidr for cidr in of_family(self.node_port_addresses, family) if not is_loopback(cidr)]
 
 
 def click_options() -> tuple[click.Option, ...]:
@@ -98,12 +90,9 @@ def click_options() -> tuple[click.Option, ...]:
             is_flag=True,
             help="Masquerade all connections to cluster IPs.",
         ),
-        click.Option(
-            ["--nodeport-addresses", "nodeport_addresses"],
-            multiple=True,
-            metavar="CIDR[,CIDR]|primary",
-            help="Offer node ports only at local addresses in these CIDRs, or only at this Node's own addresses as "
-            "the cluster knows them (primary). Without it, at all local addresses but loopback.",
+        node_port_addresses_option(
+            "Offer node ports only at local addresses in these CIDRs, or only at this Node's own addresses as "
+            "the cluster knows them (primary). Without it, at all local addresses but loopback."
         ),
         click.Option(
             ["--localhost-nodeports", "localhost_nodeports"],
@@ -152,7 +141,7 @@ def parse_options(
         hook_priority=hook_priority,
         detect_local_mode=mode,
         pod_interface=_interface(mode, *interfaces[mode]) if mode in interfaces else "",
-        node_port_addresses=_node_port_addresses(nodeport_addresses),
+        node_port_addresses=node_port_addresses(nodeport_addresses),
     )
 
 
@@ -173,30 +162,7 @@ def _interface(mode: DetectLocalMode, option: str, name: str) -> str:
 
 
 def _cluster_cidrs(given: Sequence[str]) -> tuple[str, ...]:
-    parsed = [_cidr("--cluster-cidr", cidr) for cidr in _words(given)]
+    parsed = [cidr_of("--cluster-cidr", cidr) for cidr in split(given)]
     if len({family_of(cidr) for cidr in parsed}) != len(parsed):
         raise UserError("--cluster-cidr: at most one CIDR of each family")
     return tuple(parsed)
-
-
-def _node_port_addresses(given: Sequence[str]) -> tuple[str, ...]:
-    words = [word.strip() for word in _words(given)]
-    if "primary" in words:
-        if len(words) > 1:
-            raise UserError("--nodeport-addresses: primary cannot be combined with CIDRs")
-        return PRIMARY
-    cidrs = tuple(_cidr("--nodeport-addresses", word) for word in words)
-    for cidr in filter(_is_loopback, cidrs):
-        log.warning("--nodeport-addresses: %s is loopback, where node ports are not offered", cidr)
-    return cidrs
-
-
-def _words(given: Sequence[str]) -> list[str]:
-    return [word for text in given for word in text.split(",")]
-
-
-def _cidr(option: str, text: str) -> str:
-    try:
-        return parse_cidr(text)
-    except InvalidObjectError as error:
-        raise UserError(f"{option}: {error.message}") from error
