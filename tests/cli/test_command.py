@@ -288,7 +288,7 @@ COMPLETIONS = {
     "kpng file -i x to-": ["to-api", "to-file", "to-local"],
     "kpng file -i x to-api + to-l": ["to-local"],
     "kpng file -i x to-api --listen y + to-local to-pr": ["to-print"],
-    "kpng local to-": ["to-exec", "to-nft", "to-print"],
+    "kpng local to-": ["to-exec", "to-healthchecks", "to-nft", "to-print"],
     "kpng local to-print --out": ["--output"],
     "kpng cleanup n": ["nft"],
 }
