@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import cast
 
 import grpc
 import pytest
 
 from kpng.server import ApiServer, watchers
+from kpng.server.grpc import ServerCall
+from kpng.server.steps import send_all
 from kpng.store import Kind, Store
 from kpng.testing import endpoint_info, key, service
 from kpng.wire.ops import GLOBAL_WATCH, LOCAL_WATCH
@@ -135,3 +138,21 @@ async def test_later_it_is_cut(
         while server.local_sets.watchers:  # noqa: ASYNC110 -- there is no event for it
             await asyncio.sleep(0.02)
     await channel.close()
+
+
+async def test_a_slow_line_is_no_lack_of_interest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as a part of the round is taken now and then, it may take its time altogether."""
+    loop, verdicts = asyncio.get_running_loop(), []
+
+    class SlowCall:
+        async def send(self, part: list[bytes]) -> None:
+            await asyncio.sleep(0.06)
+            verdicts.append(patience.is_over(loop.time()))
+
+    slow = cast(ServerCall, SlowCall())
+    patience = watchers.Patience(slow)
+    patience.begin()
+    await send_all(slow, [bytes(300_000)] * 5, patience.begin)
+    assert verdicts == [False] * 5
+    await asyncio.sleep(0.15)
+    assert patience.is_over(loop.time())

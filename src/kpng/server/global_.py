@@ -38,7 +38,7 @@ class GlobalSets:
             while (request := await call.receive()) is not None:
                 if watcher.is_new:
                     await call.send([RESET])  # now, so that the client sees that somebody is there
-                await send_all(call, await watcher.next(_sets(request)))
+                await send_all(call, await watcher.next(_sets(request)), watcher.patience.begin)
 
     async def close(self) -> None:
         """Stop what runs beside the watches."""
@@ -48,10 +48,10 @@ class GlobalSets:
 class GlobalWatcher:
     """One watcher of the global state. Holds nothing but the snapshot that it was told last."""
 
-    __slots__ = ("_patience", "_seen", "_store")
+    __slots__ = ("_seen", "_store", "patience")
 
     def __init__(self, patience: Patience, store: Store) -> None:
-        self._patience = patience
+        self.patience = patience
         self._store = store
         self._seen = EMPTY
 
@@ -62,7 +62,7 @@ class GlobalWatcher:
 
     async def next(self, sets: set[int]) -> Iterator[bytes]:
         """The next round, as soon as there is something to tell; the first one also if there is nothing."""
-        self._patience.end()
+        self.patience.end()
         while True:
             seen, newest = self._seen, await self._store.newer(self._seen)
             buffers = await _difference(seen, newest)
@@ -71,12 +71,12 @@ class GlobalWatcher:
             self._seen = newest
             first = next(buffers, None)
             if first is not None or seen is EMPTY:
-                self._patience.begin()
+                self.patience.begin()
                 return chain(() if first is None else (first,), buffers, (SYNC,))
 
     def check(self, now: float) -> None:
         """As for watchers of local state."""
-        if self._patience.is_over(now) and self._seen is not self._store.snapshot:
+        if self.patience.is_over(now) and self._seen is not self._store.snapshot:
             self._seen = EMPTY
 
 

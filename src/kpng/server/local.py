@@ -74,7 +74,7 @@ class LocalSets:
             if not started and not resumed:
                 await call.send([watcher.reset()])  # now, so that the client sees that somebody is there
             # who resumes is answered now for the same reason, though there may be nothing to tell
-            await send_all(call, await watcher.next(asked.node, at_once=resumed))
+            await send_all(call, await watcher.next(asked.node, at_once=resumed), watcher.patience.begin)
             started = True
 
     def _resume(self, watcher: Watcher, asked: Asked) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from .grpc import ServerCall
@@ -27,8 +27,9 @@ async def in_steps(work: Iterable[T]) -> list[T]:
     return done
 
 
-async def send_all(call: ServerCall, buffers: Iterable[bytes]) -> None:
-    """Send any number of buffers, at the reader's pace; an iterable is asked for more when there is room."""
+async def send_all(call: ServerCall, buffers: Iterable[bytes], taken: Callable[[], None]) -> None:
+    """Send any number of buffers, at the reader's pace: they are asked for more when there is room. ``taken`` is
+    called for each part that has gone."""
     part: list[bytes] = []
     size = 0
     for buffer in buffers:
@@ -36,7 +37,9 @@ async def send_all(call: ServerCall, buffers: Iterable[bytes]) -> None:
         size += len(buffer)
         if size >= _BYTES_PER_SEND or len(part) >= _BUFFERS_PER_SEND:
             await call.send(part)
+            taken()
             await asyncio.sleep(0)  # there may be room all the time
             part, size = [], 0
     if part:
         await call.send(part)
+        taken()

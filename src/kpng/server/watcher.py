@@ -16,10 +16,10 @@ from .watchers import Patience
 class Watcher:
     """Holds nothing but its place, so that changes collapse while it is busy with a round."""
 
-    __slots__ = ("_patience", "_place", "_publisher", "_reset", "_rounds", "_started", "_told")
+    __slots__ = ("_place", "_publisher", "_reset", "_rounds", "_started", "_told", "patience")
 
     def __init__(self, patience: Patience, publisher: Publisher, rounds: Rounds[Any]) -> None:
-        self._patience = patience
+        self.patience = patience
         self._publisher = publisher
         self._rounds = rounds
         self._place = Place()
@@ -42,21 +42,21 @@ class Watcher:
     async def next(self, node: str, *, at_once: bool = False) -> list[bytes]:
         """The next round, as soon as there is something to tell this node; the first one, and with ``at_once`` any,
         also if there is nothing."""
-        self._patience.end()
+        self.patience.end()
         moved = self._started and node != self._place.node
         while True:
             snapshot = self._publisher.current if moved or at_once else None
             place = place_of(snapshot or await self._publisher.newer(self._place.snapshot), node)
             buffers = await (self._difference(place) if self._started else self._whole(place))
             if buffers or at_once:
-                self._patience.begin()
+                self.patience.begin()
                 return [*buffers, self._rounds.encoding.sync(place.snapshot.revision)]
             moved = False
 
     def check(self, now: float) -> None:
         """Who is too slow pins an old snapshot: that is forgotten, and everything told anew. Who is up to date pins
         nothing."""
-        if self._patience.is_over(now) and self._place.snapshot is not self._publisher.current:
+        if self.patience.is_over(now) and self._place.snapshot is not self._publisher.current:
             self._place, self._started, self._reset = Place(), False, False
 
     async def _whole(self, place: Place) -> list[bytes]:

@@ -17,7 +17,8 @@ CUT_SECONDS = 300.0
 
 
 class Patience:
-    """With one watcher, from the round that it was given to its asking for the next."""
+    """With one watcher, while it has a round: since it took the last part of it, however long that is altogether. A
+    whole state may take its time over a slow line."""
 
     __slots__ = ("_busy_since", "_call")
 
@@ -26,7 +27,7 @@ class Patience:
         self._busy_since: float | None = None
 
     def begin(self) -> None:
-        """It has a round now."""
+        """It has a round now, or has taken another part of it."""
         self._busy_since = asyncio.get_running_loop().time()
 
     def end(self) -> None:
