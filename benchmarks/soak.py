@@ -12,8 +12,9 @@ connection has to be answered.
 
 Figures: ``equal`` (1: both nodes hold exactly what an agent that starts now writes), ``rss_growth_percent_NAME``
 (from a third of the time on to the end), ``rss_slope_NAME`` (MiB an hour, fitted over that time), ``faults``,
-``changes``, ``requests``, ``failed``, ``compared`` (rules and elements). It fails if the nodes are not equal, or if
-one that was never killed grew by more than ``--max-growth-percent``; runs of less than 5 minutes only warm up.
+``changes``, ``requests``, ``failed``, ``compared`` (rules and elements). It fails if the nodes are not equal, if a
+request failed, or if a process that was never killed grew by more than ``--max-growth-percent`` (a run of less than
+5 minutes only warms up).
 """
 
 from __future__ import annotations
@@ -142,6 +143,8 @@ def faults_in(figures: Figures, names: Sequence[str], minutes: float, most_perce
     found = []
     if not figures["equal"]:
         found.append("the kernel does not hold what a fresh start would write")
+    if figures["failed"]:
+        found.append(f"{figures['failed']:.0f} requests failed")
     for name in names if minutes >= _JUDGED_MINUTES else ():
         if (percent := figures[f"rss_growth_percent_{name}"]) > most_percent:
             found.append(f"the memory of {name} grew by {percent:.1f} % ({most_percent:g} % are allowed)")

@@ -23,6 +23,12 @@ WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r})); exec(sy
 """Runs a program to which these packages are not installed."""
 
 
+@pytest.fixture(autouse=True)
+def logging_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command sets it up for its whole process, which here is everybody's."""
+    monkeypatch.setattr("kpng.cli.root.configure_logging", lambda *_: None)
+
+
 def test_all_examples_are_known() -> None:
     assert list(EXAMPLES) == ["brain", "read", "mirror", "lines", "fakes"]
 
@@ -95,6 +101,15 @@ def test_a_command_without_its_packages_says_what_to_install(words: list[str], w
     )
     assert done.returncode == 2
     assert re.fullmatch(rf"kpng: error: {what} needs the package \w+, .*: pip install 'kpng\[all]'\n", done.stderr)
+
+
+@pytest.mark.parametrize("words", ["kube to-local to-nft", "kube to-api", "api to-file", "local to-nft"])
+def test_the_extra_kube_is_all_that_these_need(words: str) -> None:
+    program = "import sys; sys.modules['watchfiles'] = None; from kpng.cli import main; main()"
+    command = [sys.executable, "-c", program, *words.split(), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: kpng {words.split(maxsplit=1)[0]}")
 
 
 def test_a_module_of_ours_that_is_missing_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,9 +41,9 @@ def test_the_slope_is_by_the_hour() -> None:
     assert growth(memory((0, 100), (1, 110)))["rss_slope"] == pytest.approx(60)
 
 
-def figures(equal: float = 1.0, **percent: float) -> dict[str, float]:
+def figures(equal: float = 1.0, failed: float = 0.0, **percent: float) -> dict[str, float]:
     grown = {"brain": 0.0, "agent": 0.0, **percent}
-    return {"equal": equal, "rss_growth_percent_brain-killed": 99.0} | {
+    return {"equal": equal, "failed": failed, "rss_growth_percent_brain-killed": 99.0} | {
         f"rss_growth_percent_{name}-spared": value for name, value in grown.items()
     }
 
@@ -56,6 +56,7 @@ def figures(equal: float = 1.0, **percent: float) -> dict[str, float]:
         (figures(agent=15.1), 30.0, ["the memory of agent-spared grew by 15.1 % (15 % are allowed)"]),
         (figures(brain=40.0), 5.0, ["the memory of brain-spared grew by 40.0 % (15 % are allowed)"]),
         (figures(brain=40.0), 4.9, []),  # that is warming up
+        (figures(failed=2.0), 0.6, ["2 requests failed"]),
         (figures(equal=0.0), 0.6, ["the kernel does not hold what a fresh start would write"]),
     ],
 )

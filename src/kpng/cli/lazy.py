@@ -26,19 +26,19 @@ class LazyGroup(click.Group):
         try:
             command: click.Command = getattr(import_module(f"{__package__}.{name}"), name)
         except ModuleNotFoundError as error:
-            return _not_installed(cmd_name, not_installed(cmd_name, error))
+            return _stand_in(cmd_name, not_installed(cmd_name, error))
         return command
 
 
 def not_installed(name: str, error: ModuleNotFoundError) -> UserError:
     """What to tell where a command needs a package that is not there; a module of ours that is not is a fault, and
     raised as it is."""
-    if error.name is None or error.name.startswith("kpng"):
+    if error.name is None or error.name.partition(".")[0] == __package__.partition(".")[0]:
         raise error
     return UserError(f"{name} needs the package {error.name}, which is not installed: pip install 'kpng[all]'")
 
 
-def _not_installed(name: str, reason: UserError) -> click.Command:
+def _stand_in(name: str, reason: UserError) -> click.Command:
     """In place of a command: it is listed, and says what to do."""
 
     def tell(_words: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from .access import Access, AccessOptions, load_access
-from .http import open_session, requested
+from .http import requested
 from .reflector import Request
 
 _CONNECT_SECONDS = 15.0
@@ -33,9 +33,10 @@ class KubeClient:
         self._access = access
         self._renewed = -_RENEW_SECONDS
         self._renewing = asyncio.Lock()
-        self._session = open_session(
-            aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-            aiohttp.TCPConnector(socket_factory=_socket, use_dns_cache=False),
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+            connector=aiohttp.TCPConnector(socket_factory=_socket, use_dns_cache=False),
+            read_bufsize=2**21,
         )
 
     @property

@@ -32,11 +32,6 @@ class HTTPError(Exception):
         self.access = access
 
 
-def open_session(timeout: aiohttp.ClientTimeout, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
-    """A session for `requested`."""
-    return aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=2**21)
-
-
 @asynccontextmanager
 async def requested(
     session: aiohttp.ClientSession,

@@ -15,7 +15,7 @@ from aiohttp.connector import SocketFactoryType
 from kpng.kube.access import Access, AccessOptions, load_access
 from kpng.kube.backoff import Backoff
 from kpng.kube.credentials import CredentialsError
-from kpng.kube.http import HTTPError, open_session, requested
+from kpng.kube.http import HTTPError, requested
 from kpng.model import UserError
 
 from .churn import Write
@@ -65,9 +65,9 @@ class ApiWriter:
         self._access = access
         self._patience = patience
         self._complained = False
-        self._session = open_session(
-            aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=_CONNECT_SECONDS),
-            aiohttp.TCPConnector(limit=0, socket_factory=socket_factory),
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=_CONNECT_SECONDS),
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=socket_factory),
         )
 
     async def __aenter__(self) -> ApiWriter:

@@ -49,8 +49,8 @@ Hosted = list[tuple[str, EndpointInfo]]
 _Uses = list[tuple[EndpointPort, Scopes]]
 """The ports that an endpoint may be used for in one family."""
 
-_UsesByEndpoint = dict[Family, dict[int, _Uses]]
-"""By the identity of the `EndpointInfo`, which costs nothing to hash."""
+_UsesByEndpoint = dict[int, _Uses]
+"""In one family, by the identity of the `EndpointInfo`, which costs nothing to hash."""
 
 
 def localize(record: ServiceRecord, node: str, zone: str) -> LocalService | None:
@@ -153,8 +153,8 @@ class Answers:
         self, candidates: Iterable[tuple[str, EndpointInfo]], node: str, zone: str
     ) -> Mapping[str, Endpoint]:
         """Choose per port and family, then put together again what each of the candidates may be used for."""
-        v4: dict[int, _Uses] = {}
-        v6: dict[int, _Uses] = {}
+        v4: _UsesByEndpoint = {}
+        v6: _UsesByEndpoint = {}
         for pool in self._pools:
             self._choose(pool, node, zone, v4 if pool.family is Family.IPV4 else v6)
         local: dict[str, Endpoint] = {}
@@ -172,7 +172,7 @@ class Answers:
                     )
         return local or _NO_ENDPOINTS
 
-    def _choose(self, pool: _Pool, node: str, zone: str, uses: dict[int, _Uses]) -> None:
+    def _choose(self, pool: _Pool, node: str, zone: str, uses: _UsesByEndpoint) -> None:
         choice = choose(pool.endpoints, node, zone)
         internal = choice.local if self._service.internal_traffic_local else choice.cluster
         external = choice.local if self._service.external_traffic_local else choice.cluster
@@ -184,12 +184,8 @@ class Answers:
             scopes = _SCOPES[identity in inside, identity in outside, identity in short]
             if scopes is None and _finishes_flows(info, port):
                 scopes = _NO_SCOPE
-            if scopes is None:
-                continue
-            if identity in uses:
-                uses[identity].append((port, scopes))
-            else:
-                uses[identity] = [(port, scopes)]
+            if scopes is not None:
+                uses.setdefault(identity, []).append((port, scopes))
 
 
 def _pools(infos: list[EndpointInfo], mapping: PortMapping) -> list[_Pool]:

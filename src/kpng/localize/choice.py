@@ -40,12 +40,17 @@ def choose(candidates: Candidates, node: str, zone: str) -> Choice:
 
 def is_usable(endpoint: EndpointInfo) -> bool:
     """Whether it may get new connections, at least where no other may."""
-    return endpoint.ready or (endpoint.serving and endpoint.terminating)
+    return endpoint.ready or _is_terminating(endpoint)
 
 
 def _terminating(candidates: Candidates) -> list[EndpointInfo]:
-    """The fallback where nothing is ready: endpoints that still serve while they terminate (KEP-1669)."""
-    return [e for e in candidates if e.serving and e.terminating]
+    """The fallback where nothing is ready (KEP-1669)."""
+    return [e for e in candidates if _is_terminating(e)]
+
+
+def _is_terminating(endpoint: EndpointInfo) -> bool:
+    """Whether it still serves while it terminates."""
+    return endpoint.serving and endpoint.terminating
 
 
 def _prefer_topology(ready: Candidates, node: str, zone: str) -> Candidates:

@@ -9,14 +9,7 @@ import click
 from msgspec import Struct
 
 from kpng.backends.node_ports import cidr_of, is_loopback, node_port_addresses, node_port_addresses_option, split
-from kpng.model import (
-    PRIMARY,
-    DetectLocalMode,
-    Family,
-    UserError,
-    family_of,
-    of_family,
-)
+from kpng.model import PRIMARY, DetectLocalMode, Family, UserError, family_of, of_family
 
 log = logging.getLogger(__name__)
 
